@@ -1,0 +1,1 @@
+"""Hub-loadable diffusers pipelines, one self-contained file each; installed as relightify_diffusers.pipelines."""
