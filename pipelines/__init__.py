@@ -1,1 +1,1 @@
-"""Hub-loadable diffusers pipelines, one self-contained file each; installed as relightify_diffusers.pipelines."""
+"""Self-contained diffusers pipelines; each file also works alone, as the pipeline.py of a published model."""
