@@ -1,0 +1,13 @@
+"""Faces and their 68 landmarks on a photo, from any detector behind one protocol."""
+
+from .base import ASSET_NOTE, LANDMARK_COUNT, MIN_FACE_SIZE, Face, LandmarkDetector, get_detector, select_face
+
+__all__ = [
+    "ASSET_NOTE",
+    "LANDMARK_COUNT",
+    "MIN_FACE_SIZE",
+    "Face",
+    "LandmarkDetector",
+    "get_detector",
+    "select_face",
+]
