@@ -1,0 +1,1 @@
+"""The head model, its loaders and the UV atlas."""

@@ -1,0 +1,73 @@
+"""The 12 UV channels by name: order, ranges and color spaces, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class MapLayout:
+    """Names and widths of the maps that a sample concatenates along its channel axis, in order."""
+
+    names: tuple[str, ...] = ("texture", "diffuse_albedo", "specular_albedo", "normals")
+    widths: tuple[int, ...] = (3, 3, 3, 3)
+
+    @property
+    def channels(self) -> int:
+        """Total number of channels (12 for the default layout)."""
+        return sum(self.widths)
+
+    def slice(self, name: str) -> slice:
+        """Channel range of one map; raises KeyError for an unknown name."""
+        if name not in self.names:
+            raise KeyError(f"unknown map {name!r}; the layout has {', '.join(self.names)}")
+        index = self.names.index(name)
+        start = sum(self.widths[:index])
+        return slice(start, start + self.widths[index])
+
+    def split(self, sample: torch.Tensor | np.ndarray) -> dict:
+        """Split (..., C, H, W) into a dict of named (..., c, H, W) views."""
+        if sample.shape[-3] != self.channels:
+            raise ValueError(f"expected {self.channels} channels at axis -3, got shape {tuple(sample.shape)}")
+        return {name: sample[..., self.slice(name), :, :] for name in self.names}
+
+    def join(self, maps: dict) -> torch.Tensor | np.ndarray:
+        """Concatenate named (..., c, H, W) maps into (..., C, H, W)."""
+        parts = [maps[name] for name in self.names]
+        return torch.cat(parts, dim=-3) if torch.is_tensor(parts[0]) else np.concatenate(parts, axis=-3)
+
+
+LAYOUT = MapLayout()
+
+# Value of every channel outside the atlas, in [0, 1]: a defined constant, so that a model learns it instead of noise.
+BACKGROUND = 0.5
+
+# F0 = SPECULAR_F0_SCALE * s for the specular parameter s in [0, 1]: the reparameterization of Burley 2012
+# ("Physically Based Shading at Disney", section 5.5), where s = 0.5 is an index of refraction of 1.5.
+SPECULAR_F0_SCALE = 0.08
+
+
+def srgb_to_linear(x):
+    """Decode sRGB values in [0, 1] to linear light (IEC 61966-2-1), for numpy arrays and tensors of any shape."""
+    where, maximum = (torch.where, torch.clamp_min) if torch.is_tensor(x) else (np.where, np.maximum)
+    # The floor keeps the branch that is not taken free of NaN (and of NaN gradients).
+    return where(x <= 0.04045, x / 12.92, ((maximum(x, 0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(x):
+    """Encode linear light in [0, 1] as sRGB (IEC 61966-2-1), for numpy arrays and tensors of any shape."""
+    where, maximum = (torch.where, torch.clamp_min) if torch.is_tensor(x) else (np.where, np.maximum)
+    return where(x <= 0.0031308, 12.92 * x, 1.055 * maximum(x, 0.0031308) ** (1 / 2.4) - 0.055)
+
+
+def encode_normals(n):
+    """Map unit vectors to [0, 1]: n * 0.5 + 0.5."""
+    return n * 0.5 + 0.5
+
+
+def decode_normals(x):
+    """Map [0, 1] values to vectors in [-1, 1]: x * 2 - 1 (not renormalized)."""
+    return x * 2.0 - 1.0
