@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from .errors import UnsuitableImageError
+from relightify_diffusers.errors import UnsuitableImageError
 
 # A longer side than this is scaled down: the maps are far smaller, and every later stage grows with the pixels.
 MAX_SIDE = 4096
@@ -103,8 +103,9 @@ def _open(data: bytes, notes: list[str]) -> Image.Image:
     Image.init()
     picture = Image.open(io.BytesIO(data), formats=[kind for kind in FORMATS if kind in Image.OPEN])
     # Phones store previews and depth maps as further frames of an MPO: that is no animation.
-    if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-        notes.append(f"the file has {picture.n_frames} frames; the first one is used")
+    frames = getattr(picture, "n_frames", 1)
+    if picture.format != "MPO" and frames > 1:
+        notes.append(f"the file has {frames} frames; the first one is used")
     picture.seek(0)
     picture.load()
     return picture
@@ -155,7 +156,7 @@ def _to_srgb(picture: Image.Image, notes: list[str]) -> Image.Image:
     if picture.mode == "1":
         picture = picture.convert("L")
     picture = _apply_profile(picture, profile, notes)
-    if alpha is not None and alpha.getextrema()[0] < 255:
+    if alpha is not None and np.asarray(alpha).min() < 255:
         notes.append("the photo has transparent parts; they were filled with mid-gray")
         picture = Image.composite(picture, Image.new("RGB", picture.size, (128, 128, 128)), alpha)
     return picture

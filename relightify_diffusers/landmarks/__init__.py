@@ -1,6 +1,14 @@
 """Faces and their 68 landmarks on a photo, from any detector behind one protocol."""
 
-from .base import ASSET_NOTE, LANDMARK_COUNT, MIN_FACE_SIZE, Face, LandmarkDetector, get_detector, select_face
+from relightify_diffusers.landmarks.base import (
+    ASSET_NOTE,
+    LANDMARK_COUNT,
+    MIN_FACE_SIZE,
+    Face,
+    LandmarkDetector,
+    get_detector,
+    select_face,
+)
 
 __all__ = [
     "ASSET_NOTE",

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import NoFaceError, UnsuitableImageError, UsageError
+from relightify_diffusers.errors import NoFaceError, UnsuitableImageError, UsageError
 
 # The iBUG 300-W scheme (Sagonas et al. 2013): 0-16 contour, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 mouth.
 # Right and left are the subject's: the subject's right eye is 36-41.
@@ -54,7 +54,7 @@ class LandmarkDetector(Protocol):
 
 
 def _dlib() -> LandmarkDetector:
-    from .dlib_detector import DlibDetector
+    from relightify_diffusers.landmarks.dlib_detector import DlibDetector
 
     return DlibDetector()
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..errors import AssetError
-from .base import ASSET_NOTE, Face
+from relightify_diffusers.errors import AssetError
+from relightify_diffusers.landmarks.base import ASSET_NOTE, Face
 
 # The HOG detector's window is 80 pixels wide, and it searches larger faces over a pyramid of its own. The long side of
 # the image is brought to the first of these lengths, and to the second when that shows nothing; enlarging further than
@@ -30,7 +30,7 @@ CNN_MIN_SCORE = 0.5
 # rounding below 0.2 % of the face; the crop is this much wider than the box, to hold chin and hair.
 LANDMARK_SIDE = 320
 CROP_MARGIN = 2.0
-# The regression depends on the box it starts from; the median over (x, y, scale) shifts of it, in box sides, does less.
+# The regression depends on the box it starts from; the median over these (x, y, scale) shifts, in box sides, less so.
 BOX_SHIFTS = ((0, 0, 1), (-0.04, 0, 1), (0.04, 0, 1), (0, -0.04, 1), (0, 0.04, 1), (0, 0, 0.93), (0, 0, 1.07))
 # A head tilted by more than this many degrees is leveled and regressed again.
 LEVEL_ABOVE = 8.0
@@ -74,7 +74,11 @@ class DlibDetector:
         """All faces on an image (H, W, 3) float32 sRGB in [0, 1], the largest first; confidence is dlib's score."""
         picture = Image.fromarray(np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8))
         candidates: list[_Candidate] = []
-        for side, turn in ((SEARCH_SIDES[0], 0.0), (SEARCH_SIDES[1], 0.0), *((SEARCH_SIDES[0], t) for t in SEARCH_TURNS)):
+        for side, turn in (
+            (SEARCH_SIDES[0], 0.0),
+            (SEARCH_SIDES[1], 0.0),
+            *((SEARCH_SIDES[0], t) for t in SEARCH_TURNS),
+        ):
             found = self._search(picture, side, turn)
             candidates = [c for c in found if c.score >= SURE_SCORE or self._confirmed(picture, c)]
             if candidates:
@@ -94,7 +98,9 @@ class DlibDetector:
             # dlib's right and bottom are the last pixels inside.
             center = np.array([box.left() + box.right() + 1, box.top() + box.bottom() + 1]) / 2.0
             offset = _rotation(turn) @ (center - np.array(turned.size) / 2.0)
-            candidates.append(_Candidate((offset + np.array(small.size) / 2.0) / scale, box.width() / scale, turn, score))
+            candidates.append(
+                _Candidate((offset + np.array(small.size) / 2.0) / scale, box.width() / scale, turn, score)
+            )
         return candidates
 
     def _search_cnn(self, picture: Image.Image) -> list[_Candidate]:

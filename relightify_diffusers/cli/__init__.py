@@ -1,0 +1,1 @@
+"""The command line, `relightify`: thin, and heavy imports only once a command runs."""
