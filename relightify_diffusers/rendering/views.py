@@ -1,0 +1,107 @@
+"""Whole images of a head: the lit view with its coverage, and the arbitrary output variables (AOVs)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from relightify_diffusers.maps import encode_normals, linear_to_srgb
+from relightify_diffusers.rendering.cameras import Camera
+from relightify_diffusers.rendering.shading import Scene
+
+AOVS = ("shaded", "diffuse_albedo", "specular_albedo", "normals", "depth", "mask", "observed")
+
+
+@dataclass(frozen=True)
+class View:
+    """One rendered image.
+
+    image: (H, W, C) float32: linear radiance for "shaded", else the values of the AOV; premultiplied by alpha.
+    alpha: (H, W) float32, the share of each pixel that the head covers.
+    """
+
+    image: np.ndarray
+    alpha: np.ndarray
+
+    @property
+    def straight(self) -> np.ndarray:
+        """(H, W, C) image divided by alpha; zero where nothing is seen."""
+        alpha = self.alpha[..., None]
+        return np.where(alpha > 0, self.image / np.maximum(alpha, 1e-6), 0).astype(np.float32)
+
+    def srgb(self) -> np.ndarray:
+        """(H, W, 3) a linear image over black, clipped to [0, 1] and encoded as sRGB."""
+        return linear_to_srgb(np.clip(self.image, 0, 1)).astype(np.float32)
+
+
+def render(scene: Scene, camera: Camera, lights: list = (), aov: str = "shaded", supersampling: int = 2) -> View:
+    """Render one AOV of a scene.
+
+    lights: for "shaded". "diffuse_albedo" is linear; "specular_albedo" is s; "normals" are unit vectors in the head
+    frame; "depth" is camera-space z in meters, one ray a pixel, 0 = none. Each pixel averages supersampling^2 rays.
+    Raises KeyError for an unknown AOV.
+    """
+    if aov not in AOVS:
+        raise KeyError(f"unknown AOV {aov!r}; there are {', '.join(AOVS)}")
+    factor = 1 if aov == "depth" else supersampling
+    fragments = scene.rasterizer.rasterize(camera.resized(factor))
+    covered = fragments.pix_to_face >= 0
+    if aov == "depth":
+        return View(np.where(covered, fragments.zbuf, 0)[..., None], covered.astype(np.float32))
+    values = np.ones((int(covered.sum()), 1), np.float32)
+    if aov != "mask" and covered.any():
+        surface = scene.surface(camera.resized(factor), fragments)
+        values = {
+            "shaded": lambda: scene.shade(surface, lights),
+            "diffuse_albedo": lambda: surface.diffuse_albedo,
+            "specular_albedo": lambda: np.repeat(surface.s[:, None], 3, axis=1),
+            "normals": lambda: surface.normals,
+            "observed": lambda: surface.observed[:, None],
+        }[aov]()
+    elif not covered.any() and aov not in ("mask", "observed"):
+        values = np.zeros((0, 3), np.float32)
+    image = np.zeros((*covered.shape, values.shape[-1]), np.float32)
+    image[covered] = values
+    return View(_average(image, factor), _average(covered[..., None].astype(np.float32), factor)[..., 0])
+
+
+def _average(image: np.ndarray, factor: int) -> np.ndarray:
+    height, width = (side // factor for side in image.shape[:2])
+    return image.reshape(height, factor, width, factor, -1).mean(axis=(1, 3))
+
+
+def encode(view: View, aov: str) -> np.ndarray:
+    """A View as it is written to a file: (H, W, 3) or (H, W) float32 in [0, 1], or uint16 for "depth".
+
+    Colors lie over black; diffuse_albedo is sRGB; normals are n * 0.5 + 0.5 with gray where nothing is seen; depth is
+    in millimeters, 0 = none.
+    """
+    if aov == "depth":
+        return np.clip(np.round(view.image[..., 0] * 1000), 0, 65535).astype(np.uint16)
+    if aov in ("shaded", "diffuse_albedo"):
+        return view.srgb()
+    if aov == "normals":
+        length = np.linalg.norm(view.image, axis=-1, keepdims=True)
+        return encode_normals(view.image / np.maximum(length, 1e-6)).astype(np.float32)
+    return view.image[..., 0] if view.image.shape[-1] == 1 else view.image
+
+
+def composite(view: View, observed: np.ndarray, photo: np.ndarray, feather: float = 0.015) -> np.ndarray:
+    """Put a lit view back into its photo where the photo showed the face.
+
+    view: shaded, at the size of the photo. observed: (H, W) in [0, 1], the rendered map of observed texels. photo:
+    (H, W, 3) sRGB. feather: width of the soft edge inside the face, as a share of the face's extent. Returns
+    (H, W, 3) sRGB.
+    """
+    from scipy.ndimage import binary_opening, distance_transform_edt
+
+    inside = binary_opening((observed > 0.5) & (view.alpha > 0.99), iterations=1)
+    if not inside.any():
+        return photo.astype(np.float32)
+    rows, columns = np.nonzero(inside)
+    width = max(1.0, feather * max(np.ptp(rows), np.ptp(columns)))
+    blend = np.clip(distance_transform_edt(inside) / width, 0, 1)
+    blend = (blend * blend * (3 - 2 * blend))[..., None]
+    lit = linear_to_srgb(np.clip(view.straight, 0, 1))
+    return (photo * (1 - blend) + lit * blend).astype(np.float32)

@@ -1,0 +1,45 @@
+"""Which part of the surroundings the points of a head see: precomputed visibility and radiance transfer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer, offset_origins
+from relightify_diffusers.rendering.spherical_harmonics import fibonacci_sphere, sh_basis
+
+# Meters that lift the ray origins of precomputed visibility: past the creases of a coarse mesh.
+VISIBILITY_OFFSET = 2e-4
+
+
+def vertex_visibility(
+    vertices: np.ndarray, normals: np.ndarray, rasterizer: EmbreeRasterizer, directions: np.ndarray
+) -> np.ndarray:
+    """Whether vertices see the surroundings in directions.
+
+    vertices, normals: (V, 3). directions: (D, 3). Returns (V, D) float32: 1 = free, 0 = occluded. Directions below a
+    vertex's horizon are not traced: they repeat the tracing just above it, reflected, so that a shading normal that
+    differs from the vertex's finds a sensible value.
+    """
+    facing = normals @ directions.T
+    # Reflect the directions below the horizon to above it.
+    rays = directions[None] + np.maximum(-2 * facing, 0)[..., None] * normals[:, None]
+    origins = np.broadcast_to(offset_origins(vertices, normals, VISIBILITY_OFFSET)[:, None], rays.shape)
+    occluded = rasterizer.occluded(origins.reshape(-1, 3), rays.reshape(-1, 3))
+    return (~occluded).reshape(facing.shape).astype(np.float32)
+
+
+def radiance_transfer(
+    vertices: np.ndarray, normals: np.ndarray, rasterizer: EmbreeRasterizer, n_directions: int = 128
+) -> np.ndarray:
+    """Transfer of spherical-harmonic light to self-shadowed irradiance at vertices.
+
+    vertices, normals: (V, 3). Returns (V, 9) float32 such that irradiance = transfer @ coefficients, for (9, 3)
+    radiance coefficients: the diffuse shadowed transfer of Sloan et al. 2002, "Precomputed Radiance Transfer",
+    equation 6 without albedo / pi. Without occluders it agrees with `spherical_harmonics.irradiance`.
+    """
+    directions = fibonacci_sphere(n_directions)
+    cosine = np.maximum(normals @ directions.T, 0)
+    # Scale each vertex's sum of cosines to its integral, pi: removes most of the error of few directions.
+    weights = cosine * (np.pi / np.maximum(cosine.sum(axis=1, keepdims=True), 1e-9))
+    seen = weights * vertex_visibility(vertices, normals, rasterizer, directions)
+    return (seen @ sh_basis(directions)).astype(np.float32)
