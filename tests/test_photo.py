@@ -186,7 +186,7 @@ def zero_size(path: Path) -> None:
         (zero_size, ""),
         (lambda path: Image.new("RGB", (63, 400)).save(path), "only 63 x 400 pixels"),
     ],
-    ids="missing directory empty text heic jpeg png webp zero-size small".split(),
+    ids=["missing", "directory", "empty", "text", "heic", "jpeg", "png", "webp", "zero-size", "small"],
 )
 def test_unsuitable_files_are_explained_in_one_line(tmp_path, make, says):
     path = tmp_path / "a.png"
