@@ -45,8 +45,8 @@ class Avatar:
     specular_albedo (the linear parameter s, repeated), roughness (N, N), normals (head frame, n * 0.5 + 0.5), and
     optionally normals_tangent, observed (N, N; 1 = seen in the photo) and uncertainty (N, N).
     camera: that of the photo. light_sh: (9, 3) float32, linear radiance coefficients in the head frame.
-    photo: (H, W, 3) float32 sRGB in [0, 1] or None. record: the content of avatar.json. preview: (H, W, 3) float32 sRGB,
-    the sheet that is saved as preview.png, or None.
+    photo: (H, W, 3) float32 sRGB in [0, 1] or None. record: the content of avatar.json.
+    preview: (H, W, 3) float32 sRGB, the sheet that is saved as preview.png, or None.
     """
 
     mesh: Mesh

@@ -84,6 +84,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def render_avatar(avatar, args: argparse.Namespace) -> np.ndarray:
     """The image that the arguments describe: (H, W, 3) or (H, W) float32 in [0, 1], or uint16 for depth."""
+    from relightify_diffusers.export.images import resize
     from relightify_diffusers.rendering.environment import EnvironmentLight
     from relightify_diffusers.rendering.lights import parse_light
     from relightify_diffusers.rendering.shading import Scene
@@ -101,7 +102,7 @@ def render_avatar(avatar, args: argparse.Namespace) -> np.ndarray:
     if not args.composite:
         return encode(view, args.aov)
     observed = render(scene, camera, aov="observed").image[..., 0]
-    return composite(view, observed, _resize(avatar.photo, camera.image_size))
+    return composite(view, observed, resize(avatar.photo, camera.image_size))
 
 
 def view_camera(avatar, text: str, size: int | None = None):
@@ -121,15 +122,3 @@ def view_camera(avatar, text: str, size: int | None = None):
     if not np.isfinite(yaw):
         raise UsageError(f"no camera {text!r}; use photo, front or yaw:DEGREES")
     return orbit_camera(avatar.mesh.vertices, yaw, size=size or DEFAULT_SIZE)
-
-
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The image at another (W, H), by area when it shrinks."""
-    if (image.shape[1], image.shape[0]) == tuple(size):
-        return image
-    from PIL import Image
-
-    from relightify_diffusers.export.images import to_uint8
-
-    resized = Image.fromarray(to_uint8(image[..., :3])).resize(size, Image.Resampling.LANCZOS)
-    return np.asarray(resized, np.float32) / 255

@@ -58,6 +58,14 @@ def read_png(path: str | Path) -> np.ndarray:
         raise UnsuitableImageError(f"cannot read the image {path}: {error}") from error
 
 
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resample an image (H, W, 3) in [0, 1] to a size (W, H), at 8 bits; unchanged if it has that size."""
+    if (image.shape[1], image.shape[0]) == tuple(size):
+        return image
+    resized = Image.fromarray(to_uint8(image[..., :3])).resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(resized, np.float32) / 255
+
+
 def dilate(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Fill the texels outside an atlas with their nearest texel inside, so that filtering at its edge finds no gap.
 

@@ -57,6 +57,11 @@ class Camera:
         factors = np.array([width / self.image_size[0], height / self.image_size[1], 1.0])
         return Camera(self.K * factors[:, None], self.world_to_camera, (width, height))
 
+    def cropped(self, left: int, top: int, width: int, height: int) -> Camera:
+        """The view of a window of the image, in whole pixels."""
+        shift = np.array([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]])
+        return Camera(shift @ self.K, self.world_to_camera, (width, height))
+
 
 def orbit_camera(
     vertices: np.ndarray, yaw: float = 0.0, pitch: float = 0.0, size: int = 512, distance: float = 1.2

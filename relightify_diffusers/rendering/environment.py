@@ -100,7 +100,9 @@ class EnvironmentLight:
             total = ggx_lobe(cosine, roughness) @ radiance.astype(np.float32)
             levels.append((total[:, :3] / total[:, 3:]).reshape(*mirror.shape[:2], 3))
         # One column more on each side lets the lookup wrap around.
-        stack = np.pad(np.maximum(np.stack(levels), 0).astype(np.float32), [(0, 0), (0, 0), (1, 1), (0, 0)], mode="wrap")
+        stack = np.pad(
+            np.maximum(np.stack(levels), 0).astype(np.float32), [(0, 0), (0, 0), (1, 1), (0, 0)], mode="wrap"
+        )
         return torch.from_numpy(stack).permute(3, 0, 1, 2)[None].contiguous()
 
     def reflected(self, mirror: np.ndarray, roughness: np.ndarray) -> np.ndarray:

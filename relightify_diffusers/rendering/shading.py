@@ -28,9 +28,9 @@ OCCLUSION_ROUGHNESS = 0.55
 class Surface:
     """The visible surface, one entry for each covered pixel.
 
-    All float32 but the first. triangle: (P,) int64. bary: (P, 3). points: (P, 3) meters, world frame. normals: (P, 3) unit shading normals from
-    the normal map, world frame. view: (P, 3) unit vectors towards the camera. diffuse_albedo: (P, 3) linear.
-    s: (P,) specular parameter. roughness: (P,). observed: (P,) in [0, 1].
+    All float32 but the first. triangle: (P,) int64. bary: (P, 3). points: (P, 3) meters, world frame. normals: (P, 3)
+    unit shading normals from the normal map, world frame. view: (P, 3) unit vectors towards the camera.
+    diffuse_albedo: (P, 3) linear. s: (P,) specular parameter. roughness: (P,). observed: (P,) in [0, 1].
     """
 
     triangle: np.ndarray
@@ -94,16 +94,18 @@ class Scene:
             levels.append(levels[-1].reshape(size, 2, size, 2, -1).mean(axis=(1, 3)))
         return levels
 
-    def _level(self, camera: Camera, faces: np.ndarray) -> np.ndarray:
-        """The mipmap on which a texel is about as large as a pixel, over the visible triangles as a whole."""
+    def _level(self, camera: Camera) -> np.ndarray:
+        """The mipmap on which a texel is about as large as a pixel, over the triangles that face the camera."""
 
         def area(points: np.ndarray) -> float:
             a, b = (points[:, 1] - points[:, 0]).T, (points[:, 2] - points[:, 0]).T
             return float(np.abs(a[0] * b[1] - a[1] * b[0]).sum())
 
-        seen = np.unique(faces)
-        pixels = area(camera.project(self.vertices[self.mesh.triangles[seen]]))
-        texels = area(self.mesh.uv[self.mesh.uv_triangles[seen]]) * self._levels[0].shape[0] ** 2
+        corners = self.vertices[self.mesh.triangles]
+        outwards = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        facing = np.einsum("fc,fc->f", outwards, camera.center - corners[:, 0]) > 0
+        pixels = area(camera.project(corners[facing]))
+        texels = area(self.mesh.uv[self.mesh.uv_triangles[facing]]) * self._levels[0].shape[0] ** 2
         index = int(np.floor(0.5 * np.log2(max(texels, 1e-9) / max(pixels, 1e-9)) + 0.25))
         return self._levels[min(max(index, 0), len(self._levels) - 1)]
 
@@ -113,7 +115,7 @@ class Scene:
         faces, bary = fragments.pix_to_face[covered], fragments.bary_coords[covered].astype(np.float64)
         points = interpolate_corners(self.vertices, self.mesh.triangles, faces, bary)
         uv = interpolate_corners(np.asarray(self.mesh.uv, np.float64), self.mesh.uv_triangles, faces, bary)
-        texels = sample_texture(self._level(camera, faces), uv)
+        texels = sample_texture(self._level(camera), uv)
         smooth = interpolate_corners(self.normals, self.mesh.triangles, faces, bary)
         mapped = texels[:, 5:8].astype(np.float64)
         # A map that has nothing to say (gray) leaves the smooth normal.

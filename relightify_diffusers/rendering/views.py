@@ -8,9 +8,14 @@ import numpy as np
 
 from relightify_diffusers.maps import encode_normals, linear_to_srgb
 from relightify_diffusers.rendering.cameras import Camera
+from relightify_diffusers.rendering.rasterizer import Fragments
 from relightify_diffusers.rendering.shading import Scene
 
 AOVS = ("shaded", "diffuse_albedo", "specular_albedo", "normals", "depth", "mask", "observed")
+_CHANNELS = {"depth": 1, "mask": 1, "observed": 1}
+
+# Rays of one band of an image.
+BAND_RAYS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -45,25 +50,54 @@ def render(scene: Scene, camera: Camera, lights: list = (), aov: str = "shaded",
     if aov not in AOVS:
         raise KeyError(f"unknown AOV {aov!r}; there are {', '.join(AOVS)}")
     factor = 1 if aov == "depth" else supersampling
-    fragments = scene.rasterizer.rasterize(camera.resized(factor))
+    width, height = camera.image_size
+    image = np.zeros((height, width, _CHANNELS.get(aov, 3)), np.float32)
+    alpha = np.zeros((height, width), np.float32)
+    left, top, right, bottom = _extent(scene, camera)
+    # Bands bound the memory that a large photo takes.
+    rows = max(1, BAND_RAYS // max(1, (right - left) * factor**2))
+    for row in range(top, bottom, rows):
+        window = camera.cropped(left, row, right - left, min(rows, bottom - row))
+        part = np.s_[row : row + window.image_size[1], left:right]
+        image[part], alpha[part] = _render_window(scene, window.resized(factor), lights, aov, factor)
+    return View(image, alpha)
+
+
+def _extent(scene: Scene, camera: Camera) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom pixel edges of the part of the image in which the head can be."""
+    width, height = camera.image_size
+    if camera.transform(scene.vertices)[:, 2].min() <= 1e-3:  # partly behind the camera: no bounds
+        return 0, 0, width, height
+    pixels = camera.project(scene.vertices)
+    left, top = np.clip(np.floor(pixels.min(axis=0)), 0, [width, height]).astype(int)
+    right, bottom = np.clip(np.ceil(pixels.max(axis=0)), [left, top], [width, height]).astype(int)
+    return (left, top, right, bottom) if right > left else (0, 0, 0, 0)
+
+
+def _render_window(scene: Scene, camera: Camera, lights, aov: str, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    fragments = scene.rasterizer.rasterize(camera)
     covered = fragments.pix_to_face >= 0
+    image = np.zeros((*covered.shape, _CHANNELS.get(aov, 3)), np.float32)
+    if covered.any():
+        image[covered] = _values(scene, camera, fragments, lights, aov)
+    return _average(image, factor), _average(covered[..., None].astype(np.float32), factor)[..., 0]
+
+
+def _values(scene: Scene, camera: Camera, fragments: Fragments, lights, aov: str) -> np.ndarray:
+    """One AOV at the covered pixels: (P, C)."""
+    covered = fragments.pix_to_face >= 0
+    if aov == "mask":
+        return np.ones((int(covered.sum()), 1), np.float32)
     if aov == "depth":
-        return View(np.where(covered, fragments.zbuf, 0)[..., None], covered.astype(np.float32))
-    values = np.ones((int(covered.sum()), 1), np.float32)
-    if aov != "mask" and covered.any():
-        surface = scene.surface(camera.resized(factor), fragments)
-        values = {
-            "shaded": lambda: scene.shade(surface, lights),
-            "diffuse_albedo": lambda: surface.diffuse_albedo,
-            "specular_albedo": lambda: np.repeat(surface.s[:, None], 3, axis=1),
-            "normals": lambda: surface.normals,
-            "observed": lambda: surface.observed[:, None],
-        }[aov]()
-    elif not covered.any() and aov not in ("mask", "observed"):
-        values = np.zeros((0, 3), np.float32)
-    image = np.zeros((*covered.shape, values.shape[-1]), np.float32)
-    image[covered] = values
-    return View(_average(image, factor), _average(covered[..., None].astype(np.float32), factor)[..., 0])
+        return fragments.zbuf[covered][:, None]
+    surface = scene.surface(camera, fragments)
+    if aov == "shaded":
+        return scene.shade(surface, lights)
+    if aov == "specular_albedo":
+        return np.repeat(surface.s[:, None], 3, axis=1)
+    if aov == "observed":
+        return surface.observed[:, None]
+    return surface.normals if aov == "normals" else surface.diffuse_albedo
 
 
 def _average(image: np.ndarray, factor: int) -> np.ndarray:
