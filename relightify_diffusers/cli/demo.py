@@ -9,6 +9,7 @@ from pathlib import Path
 from relightify_diffusers.cli.arguments import add_model_arguments, check_output, integer
 from relightify_diffusers.cli.reconstruct import MARKER, reconstruct
 from relightify_diffusers.errors import AssetError
+from relightify_diffusers.landmarks import DEFAULT_DETECTOR
 
 
 def add_parser(subparsers) -> None:
@@ -36,6 +37,6 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(folder) / "astronaut.png"
         Image.fromarray(astronaut()).save(photo)
-        settings = {**vars(args), "overwrite": True, "face": None, "detector": "dlib", "strength": None}
+        settings = {**vars(args), "overwrite": True, "face": None, "detector": DEFAULT_DETECTOR, "strength": None}
         reconstruct(argparse.Namespace(**settings), photo)
     return 0

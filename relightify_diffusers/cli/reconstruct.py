@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relightify_diffusers.cli.arguments import add_model_arguments, check_device, check_output, fraction, integer
+from relightify_diffusers.landmarks import DEFAULT_DETECTOR, available_detectors
 
 if TYPE_CHECKING:
     from relightify_diffusers.avatar import Avatar
@@ -23,7 +24,12 @@ def add_parser(subparsers) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="directory to write, whole or not at all")
     parser.add_argument("--overwrite", action="store_true", help="replace DIR if it holds an avatar")
     parser.add_argument("--face", type=integer(0), metavar="N", help="which face, 0 being the largest (the default)")
-    parser.add_argument("--detector", default="dlib", metavar="NAME", help="landmark detector (default dlib)")
+    parser.add_argument(
+        "--detector",
+        choices=available_detectors(),
+        default=DEFAULT_DETECTOR,
+        help=f"landmark detector (default {DEFAULT_DETECTOR})",
+    )
     parser.add_argument(
         "--map-resolution", type=integer(32, 4096), metavar="N", help="side of the written maps in texels"
     )
@@ -45,17 +51,15 @@ def run(args: argparse.Namespace) -> int:
 
 def reconstruct(args: argparse.Namespace, photo: str | Path) -> Avatar:
     """Reconstruct one photo as the arguments say, write it to args.output and print where the results are."""
-    from relightify_diffusers.landmarks import get_detector
     from relightify_diffusers.photo import load_photo
 
     # Cheap complaints first: these take milliseconds, the models take seconds.
     load_photo(photo)
-    detector = get_detector(args.detector)
     check_device(args.device)
 
     from relightify_diffusers.reconstruction import FaceReconstructor
 
-    reconstructor = FaceReconstructor.from_pretrained(model=args.model, device=args.device, detector=detector)
+    reconstructor = FaceReconstructor.from_pretrained(model=args.model, device=args.device, detector=args.detector)
     avatar = reconstructor(
         str(photo),
         seed=args.seed,

@@ -62,13 +62,18 @@ def _dlib() -> LandmarkDetector:
 _DETECTORS: dict[str, Callable[[], LandmarkDetector]] = {"dlib": _dlib}
 
 
+def available_detectors() -> tuple[str, ...]:
+    """The names that get_detector takes."""
+    return tuple(sorted(_DETECTORS))
+
+
 def get_detector(name: str = DEFAULT_DETECTOR) -> LandmarkDetector:
     """Build a detector by name.
 
     Raises UsageError for an unknown name, naming those available, and AssetError when its weights cannot be loaded.
     """
     if name not in _DETECTORS:
-        raise UsageError(f"there is no landmark detector {name!r}; available: {', '.join(sorted(_DETECTORS))}")
+        raise UsageError(f"there is no landmark detector {name!r}; available: {', '.join(available_detectors())}")
     return _DETECTORS[name]()
 
 
