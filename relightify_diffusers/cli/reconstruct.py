@@ -57,6 +57,7 @@ def reconstruct(args: argparse.Namespace, photo: str | Path) -> Avatar:
     load_photo(photo)
     check_device(args.device)
 
+    from relightify_diffusers.export.preview import preview_sheet
     from relightify_diffusers.reconstruction import FaceReconstructor
 
     reconstructor = FaceReconstructor.from_pretrained(model=args.model, device=args.device, detector=args.detector)
@@ -69,11 +70,11 @@ def reconstruct(args: argparse.Namespace, photo: str | Path) -> Avatar:
         strength=args.strength,
         face=args.face,
     )
-    directory = Path(avatar.save(args.output, overwrite=args.overwrite) or args.output)
+    directory = avatar.save(args.output, overwrite=args.overwrite, preview=preview_sheet(avatar))
     for warning in (avatar.record.get("fit") or {}).get("warnings") or ():
         print(f"relightify: warning: {' '.join(str(warning).split())}", file=sys.stderr)
     print(f"avatar   {directory}")
     for name in ("preview.png", "mesh.glb"):
         if (directory / name).exists():
-            print(f"{Path(name).stem:<8} {directory / name}")
+            print(f"{name.split('.')[0]:<8} {directory / name}")
     return avatar

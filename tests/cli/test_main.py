@@ -30,8 +30,8 @@ class FakeAvatar:
         self.calls = calls
         self.record = {"fit": {"warnings": ["the hair\nis long"]}}
 
-    def save(self, directory, overwrite=False, **options):
-        self.calls["save"] = (str(directory), overwrite)
+    def save(self, directory, overwrite=False, preview=None):
+        self.calls["save"] = (str(directory), overwrite, preview)
         Path(directory).mkdir()
         (Path(directory) / "mesh.glb").write_bytes(b"glTF")
         return Path(directory)
@@ -57,6 +57,7 @@ def reconstructor(monkeypatch) -> dict:
     module = types.ModuleType("relightify_diffusers.reconstruction")
     module.FaceReconstructor = FaceReconstructor  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("relightify_diffusers.export.preview.preview_sheet", lambda avatar: "sheet")
     return calls
 
 
@@ -118,7 +119,7 @@ def test_reconstruct_passes_its_arguments_on(photo, tmp_path, reconstructor, cap
         "strength": 0.5,
         "face": 1,
     }
-    assert reconstructor["save"] == (str(out), False)
+    assert reconstructor["save"] == (str(out), False, "sheet")
     captured = capsys.readouterr()
     assert str(out / "mesh.glb") in captured.out
     assert captured.err == "relightify: warning: the hair is long\n"
@@ -194,7 +195,7 @@ def test_demo_replaces_only_its_own_output(tmp_path, monkeypatch, reconstructor,
     monkeypatch.chdir(tmp_path)
     assert main(["demo"]) == 0
     assert str(Path("demo_output") / "mesh.glb") in capsys.readouterr().out
-    assert reconstructor["save"] == ("demo_output", True)
+    assert reconstructor["save"] == ("demo_output", True, "sheet")
     other = tmp_path / "other"
     other.mkdir()
     (other / "mine.txt").write_text("keep")
