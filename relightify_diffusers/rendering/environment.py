@@ -50,7 +50,8 @@ def ggx_lobe(cosine: np.ndarray, roughness: np.ndarray | float) -> np.ndarray:
 class EnvironmentLight:
     """Light from all around at infinity.
 
-    image: (H, 2 H, 3) linear radiance, in the convention of `equirect_directions`; larger maps are averaged down.
+    image: (H, 2 H, 3) linear radiance, in the convention of `equirect_directions`; maps of another
+    size are resampled.
     rotation: (3, 3) from the frame of the map to the frame that it lights (the head frame). Values may be negative, as
     those of truncated spherical harmonics are.
     """
@@ -58,7 +59,7 @@ class EnvironmentLight:
     def __init__(self, image: np.ndarray, rotation: np.ndarray | None = None):
         if image.ndim != 3 or image.shape[2] != 3 or image.shape[1] != 2 * image.shape[0]:
             raise ValueError(f"an environment map has the shape (H, 2 H, 3), not {image.shape}")
-        self.image = _shrink(np.asarray(image, np.float32), WORKING_HEIGHT)
+        self.image = _resample(np.asarray(image, np.float32), WORKING_HEIGHT)
         self.rotation = np.eye(3) if rotation is None else np.asarray(rotation, np.float64)
 
     @classmethod
@@ -91,10 +92,11 @@ class EnvironmentLight:
     @cached_property
     def _prefiltered(self) -> torch.Tensor:
         """(1, 3, levels, h, 2 h + 2) radiance seen in mirror directions, blurred by the lobe of each roughness."""
-        mirror, _ = equirect_directions(PREFILTERED_HEIGHT)
-        pixels, solid = equirect_directions(self.image.shape[0])
-        cosine = (mirror.reshape(-1, 3) @ pixels.reshape(-1, 3).T).astype(np.float32)
-        radiance = np.concatenate([self.image.reshape(-1, 3), np.ones((solid.size, 1))], axis=1) * solid.reshape(-1, 1)
+        mirror, solid = equirect_directions(PREFILTERED_HEIGHT)
+        cosine = mirror.reshape(-1, 3).astype(np.float32)
+        cosine = cosine @ cosine.T
+        image = _resample(self.image, PREFILTERED_HEIGHT)
+        radiance = np.concatenate([image.reshape(-1, 3), np.ones((solid.size, 1))], axis=1) * solid.reshape(-1, 1)
         levels = []
         for roughness in LEVELS:
             total = ggx_lobe(cosine, roughness) @ radiance.astype(np.float32)
@@ -107,6 +109,8 @@ class EnvironmentLight:
 
     def reflected(self, mirror: np.ndarray, roughness: np.ndarray) -> np.ndarray:
         """Blurred radiance (P, 3) for mirror directions (P, 3) in the lit frame and roughness (P,); not negative."""
+        if np.ptp(self.image.reshape(-1, 3), axis=0).max() < 1e-6:
+            return np.broadcast_to(np.maximum(self.image[0, 0], 0), mirror.shape)
         x, y, z = (mirror @ self.rotation).T
         width = 2 * PREFILTERED_HEIGHT
         column = (0.5 - np.arctan2(x, z) / (2 * np.pi)) * width + 1
@@ -118,9 +122,9 @@ class EnvironmentLight:
         return found[0, :, 0, 0].T.numpy()
 
 
-def _shrink(image: np.ndarray, height: int) -> np.ndarray:
-    """Average an equirectangular map down to `height`, weighting rows by their solid angle so that energy is kept."""
-    if image.shape[0] <= height:
+def _resample(image: np.ndarray, height: int) -> np.ndarray:
+    """Resample an equirectangular map to `height` by areas, weighting rows by their solid angle: energy is kept."""
+    if image.shape[0] == height:
         return image
     source = image.shape[0]
     weights = np.cos(np.arange(source) / source * np.pi) - np.cos(np.arange(1, source + 1) / source * np.pi)

@@ -146,7 +146,9 @@ class Scene:
         return offset_origins(surface.points + lift.sum(axis=1), smooth, 5e-5)
 
     def _direct(self, surface: Surface, light) -> np.ndarray:
-        result, origins = np.zeros(surface.points.shape, np.float32), self._shadow_origins(surface)
+        """Light from a direction, a disk or a point: the rays of a disk share one BRDF, at their mean direction."""
+        origins = self._shadow_origins(surface)
+        received, mean = np.zeros_like(surface.points), np.zeros_like(surface.points)
         for direction, distance, irradiance in light.sample(surface.points):
             directions = np.broadcast_to(np.asarray(direction, np.float32), surface.points.shape)
             cosine = np.einsum("pc,pc->p", surface.normals, directions)
@@ -156,16 +158,18 @@ class Scene:
             else:
                 reach = directions[lit] * distance[lit, None]
                 lit[lit] = ~self.rasterizer.occluded(origins[lit], reach, max_distance=1.0)
-            reflected = brdf(
-                surface.normals[lit],
-                directions[lit],
-                _facing(surface.view[lit], surface.normals[lit]),
-                surface.diffuse_albedo[lit],
-                surface.s[lit],
-                surface.roughness[lit],
-            )
-            irradiance = np.broadcast_to(np.asarray(irradiance, np.float32), result.shape)[lit]
-            result[lit] += reflected * irradiance * cosine[lit, None]
+            received += (np.asarray(irradiance, np.float32) * cosine[:, None]) * lit[:, None]
+            mean += directions * lit[:, None]
+        lit = received.any(axis=-1)
+        result = np.zeros_like(received)
+        result[lit] = received[lit] * brdf(
+            surface.normals[lit],
+            normalize(mean[lit]),
+            _facing(surface.view[lit], surface.normals[lit]),
+            surface.diffuse_albedo[lit],
+            surface.s[lit],
+            surface.roughness[lit],
+        )
         return result
 
     def _environment(self, surface: Surface, light: EnvironmentLight) -> np.ndarray:
