@@ -46,7 +46,6 @@ class Avatar:
     optionally normals_tangent, observed (N, N; 1 = seen in the photo) and uncertainty (N, N).
     camera: that of the photo. light_sh: (9, 3) float32, linear radiance coefficients in the head frame.
     photo: (H, W, 3) float32 sRGB in [0, 1] or None. record: the content of avatar.json.
-    preview: (H, W, 3) float32 sRGB, the sheet that is saved as preview.png, or None.
     """
 
     mesh: Mesh
@@ -55,13 +54,15 @@ class Avatar:
     light_sh: np.ndarray
     photo: np.ndarray | None = None
     record: dict = field(default_factory=dict)
-    preview: np.ndarray | None = None
 
-    def save(self, directory: str | Path, overwrite: bool = False, bits: int = 8) -> Path:
+    def save(
+        self, directory: str | Path, overwrite: bool = False, preview: np.ndarray | None = None, bits: int = 8
+    ) -> Path:
         """Write the directory that `relightify reconstruct` documents, whole or not at all.
 
-        bits: 8 or 16, of maps/*.png. Returns the absolute path. Raises UsageError if the directory exists and
-        `overwrite` is false, if it holds something other than an avatar, or if it cannot be written.
+        preview: (H, W, 3) in [0, 1], for preview.png. bits: 8 or 16, of maps/*.png. Returns the absolute path. Raises
+        UsageError if the directory exists and `overwrite` is false, if it holds something other than an avatar, or if
+        it cannot be written.
         """
         from relightify_diffusers.export.directories import whole_directory
         from relightify_diffusers.export.gltf import bake_normals_tangent, write_glb
@@ -82,7 +83,7 @@ class Avatar:
             write_obj(target / "mesh.obj", self.mesh, material_library="mesh.mtl")
             write_mtl(target / "mesh.mtl", "head", "maps/diffuse_albedo.png", float(maps["roughness"].mean()))
             write_glb(target / "mesh.glb", self.mesh, maps, self._provenance())
-            for name, image in (("photo", self.photo), ("preview", self.preview)):
+            for name, image in (("photo", self.photo), ("preview", preview)):
                 if image is not None:
                     write_png(target / f"{name}.png", image)
             record = json.dumps(_plain(self._full_record()), indent=2, ensure_ascii=False, allow_nan=False)
@@ -117,11 +118,10 @@ class Avatar:
             paths = {name: directory / "maps" / f"{name}.png" for name in REQUIRED_MAPS + OPTIONAL_MAPS}
             found = {name: path for name, path in paths.items() if name in REQUIRED_MAPS or path.exists()}
             maps = {name: read_png(path) for name, path in found.items()}
-            files = (directory / f"{name}.png" for name in ("photo", "preview"))
-            photo, preview = (read_png(path) if path.exists() else None for path in files)
+            photo = read_png(directory / "photo.png") if (directory / "photo.png").exists() else None
         except RelightifyError as error:
             raise AssetError(f"{error}") from error
-        return cls(Mesh(**read_obj(directory / "mesh.obj")), maps, camera, light, photo, record, preview)
+        return cls(Mesh(**read_obj(directory / "mesh.obj")), maps, camera, light, photo, record)
 
     def _full_record(self) -> dict:
         """The record with the fields that the avatar itself holds."""

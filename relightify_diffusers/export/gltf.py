@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from relightify_diffusers.export.images import dilate, to_uint8
+from relightify_diffusers.export.images import to_uint8
 from relightify_diffusers.maps import encode_normals, linear_to_srgb
-from relightify_diffusers.rendering.atlas import bake_atlas
+from relightify_diffusers.rendering.atlas import bake_atlas, dilate
 from relightify_diffusers.rendering.mesh import vertex_normals
 from relightify_diffusers.rendering.tangents import (
     split_vertices,

@@ -66,17 +66,6 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(resized, np.float32) / 255
 
 
-def dilate(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Fill the texels outside an atlas with their nearest texel inside, so that filtering at its edge finds no gap.
-
-    image: (N, N) or (N, N, C). inside: (N, N) bool, at least one True. Returns the shape of `image`.
-    """
-    from scipy.ndimage import distance_transform_edt
-
-    rows, columns = distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    return image[rows, columns]
-
-
 def _encode_16(image: np.ndarray) -> bytes:
     """A 16-bit PNG (Pillow writes no 16-bit color): the PNG specification, sections 5 to 10; filter 2 (Up) per row."""
     image = image[..., None] if image.ndim == 2 else image

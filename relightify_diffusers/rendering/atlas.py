@@ -47,3 +47,14 @@ def interpolate(values: np.ndarray, triangles: np.ndarray, texels: AtlasTexels) 
     values: (V, C). triangles: (F, 3) int into `values`. Returns (N, N, C), zero outside the atlas.
     """
     return interpolate_corners(values, triangles, texels.triangle, texels.bary)
+
+
+def dilate(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Fill the texels outside an atlas with their nearest texel inside, so that filtering at its edge finds no gap.
+
+    image: (N, N) or (N, N, C). inside: (N, N) bool, at least one True. Returns the shape of `image`.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    rows, columns = distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    return image[rows, columns]

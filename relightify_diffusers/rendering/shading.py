@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from relightify_diffusers.maps import srgb_to_linear
-from relightify_diffusers.rendering.atlas import bake_atlas
+from relightify_diffusers.rendering.atlas import bake_atlas, dilate
 from relightify_diffusers.rendering.brdf import brdf, specular_albedo_terms, specular_f0
 from relightify_diffusers.rendering.cameras import Camera
 from relightify_diffusers.rendering.environment import EnvironmentLight, ggx_lobe
@@ -76,8 +76,6 @@ class Scene:
 
     def _material_levels(self, maps: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Mipmaps of (N, N, 9): linear diffuse albedo, s, roughness, normals, observed; filled beyond the atlas."""
-        from relightify_diffusers.export.images import dilate
-
         resolution = maps["diffuse_albedo"].shape[0]
         observed = maps.get("observed", np.ones((resolution, resolution)))
         parts = [

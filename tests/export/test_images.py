@@ -9,8 +9,9 @@ from PIL import Image
 from relightify_diffusers.avatar import Mesh
 from relightify_diffusers.errors import AssetError, UnsuitableImageError, UsageError
 from relightify_diffusers.export.directories import whole_file
-from relightify_diffusers.export.images import dilate, read_png, write_png
+from relightify_diffusers.export.images import read_png, write_png
 from relightify_diffusers.export.obj import read_obj, write_obj
+from relightify_diffusers.rendering.atlas import dilate
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (5, 7, 4)])
