@@ -127,14 +127,17 @@ class DlibDetector:
         )
 
     def _turned(self, picture: Image.Image, candidate: _Candidate) -> _Candidate:
-        """The candidate, or a turned one where the HOG score is clearly higher: weakly, it answers to tilted heads."""
+        """The best detection on a crop of its own, turned where that scores clearly higher.
+
+        The detector also answers, weakly and with a bad box, to heads that are tilted further than it knows.
+        """
         best = candidate
-        for turn in SEARCH_TURNS:
+        for turn in (0.0, *SEARCH_TURNS):
             tilted = replace(candidate, tilt=candidate.tilt + turn)
             crop = _crop(picture, tilted, CROP_FACE_SIDE)
             for box, score in zip(*self._hog.run(np.asarray(crop), 0, MIN_SCORE)[:2]):
                 offset = _center(box) - np.array(crop.size) / 2.0
-                if score > best.score + TURN_GAIN and np.abs(offset).max() < CROP_FACE_SIDE / 2.0:
+                if score > best.score + (TURN_GAIN if turn else 0.0) and np.abs(offset).max() < CROP_FACE_SIDE / 2.0:
                     scale = candidate.side / CROP_FACE_SIDE
                     center = candidate.center + _rotation(tilted.tilt) @ offset * scale
                     best = _Candidate(center, box.width() * scale, tilted.tilt, score)
