@@ -135,7 +135,7 @@ class RelightifyInpaintPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "unet"
-    _callback_tensor_inputs = ["sample"]
+    _callback_tensor_inputs = ("sample",)
 
     def __init__(self, unet: UNet2DModel, scheduler):
         super().__init__()

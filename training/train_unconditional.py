@@ -1,4 +1,4 @@
-"""Train the unconditional 12-channel UNet2DModel: `accelerate launch training/train_unconditional.py --config FILE`."""
+"""Train the unconditional 12-channel prior: `accelerate launch training/train_unconditional.py --config FILE`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def make_unet(config: TrainConfig) -> UNet2DModel:
 
 
 def load_initial_unet(config: TrainConfig) -> UNet2DModel:
-    """The UNet of the pipeline folder `init_from`, at this stage's resolution; raises AssetError if it does not fit."""
+    """The UNet of the pipeline folder `init_from` at this stage's resolution; raises AssetError if it does not fit."""
     try:
         unet = UNet2DModel.from_pretrained(Path(config.init_from) / "unet")
     except Exception as error:  # diffusers raises OSError, ValueError and others for a folder it cannot read
@@ -268,7 +268,7 @@ class Trainer:
             saved = list_checkpoints(self.directory)
             raise RelightifyError(
                 f"the loss became {loss} before step {self.step}; the last checkpoint is "
-                f"{saved[-1] if saved else 'none'}; resume from it with a lower --learning_rate or --mixed_precision no"
+                f"{saved[-1] if saved else 'none'}; resume from it with a lower --learning_rate, or without bf16"
             )
 
     def out_of_time(self) -> bool:

@@ -16,7 +16,7 @@ from relightify_diffusers.errors import UsageError
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides an unconditional training run; every field can be set in the file or as --field VALUE."""
+    """Everything that decides an unconditional training run; each field is set in the file or as --field VALUE."""
 
     # Data and output
     data: str = ""  # folder with data/*.parquet, written by `relightify synthesize`
@@ -35,7 +35,7 @@ class TrainConfig:
     norm_num_groups: int = 8  # several channels a group, so that normalization keeps the mean tone
 
     # Diffusion
-    prediction_type: str = "v_prediction"
+    prediction_type: str = "sample"  # or "v_prediction"; see training/README.md
     num_train_timesteps: int = 1000
     snr_gamma: float | None = 5.0  # min-SNR weighting (Hang et al. 2023, arXiv 2303.09556); null = unweighted
     snr_floor: float = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from types import SimpleNamespace
 
 import diffusers
@@ -366,7 +367,7 @@ def test_save_and_load_round_trips(unet, texture, mask, tmp_path):
         DiffusionPipeline.from_pretrained(tmp_path / "model", custom_pipeline=source, trust_remote_code=True),
     ]
     # As published: the code beside the weights.
-    (tmp_path / "model" / "pipeline.py").write_text(open(source, encoding="utf-8").read(), encoding="utf-8")
+    shutil.copyfile(source, tmp_path / "model" / "pipeline.py")
     path = str(tmp_path / "model")
     loaded.append(DiffusionPipeline.from_pretrained(path, custom_pipeline=path, trust_remote_code=True))
     for other in loaded:
