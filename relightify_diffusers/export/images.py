@@ -51,9 +51,8 @@ def read_png(path: str | Path) -> np.ndarray:
         with Image.open(path) as opened:
             if opened.mode.startswith("I;16") or opened.mode == "I":
                 return (np.asarray(opened) / 65535).astype(np.float32)
-            if opened.mode not in ("L", "RGB", "RGBA"):
-                opened = opened.convert("RGB")
-            return np.asarray(opened, np.float32) / 255
+            plain = opened.mode in ("L", "RGB", "RGBA")
+            return np.asarray(opened if plain else opened.convert("RGB"), np.float32) / 255
     except (OSError, ValueError, zlib.error, struct.error) as error:
         raise UnsuitableImageError(f"cannot read the image {path}: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,12 +44,16 @@ def write_mtl(path: str | Path, material: str, diffuse_texture: str, roughness: 
     Path(path).write_text("\n".join([*lines, f"map_Kd {diffuse_texture}"]) + "\n", encoding="ascii")
 
 
-def read_obj(path: str | Path) -> dict[str, np.ndarray | None]:
+def read_obj(path: str | Path) -> dict[str, Any]:
     """Read a file of `write_obj`: the fields of a Mesh by name.
 
     Raises AssetError if the file is missing, damaged or not made of textured triangles.
     """
-    vertices, uv, corners, regions, region = [], [], [], [], None
+    vertices: list = []
+    uv: list = []
+    corners: list = []
+    regions: list = []
+    region = None
     try:
         for line in Path(path).read_text(encoding="ascii").splitlines():
             key, _, rest = line.partition(" ")

@@ -117,8 +117,8 @@ class EnvironmentLight:
         row = np.arccos(np.clip(y, -1, 1)) / np.pi
         level = np.interp(roughness, LEVELS, np.arange(len(LEVELS))) + 0.5
         grid = np.stack([column / (width + 2), row, level / len(LEVELS)], axis=-1) * 2 - 1
-        grid = torch.from_numpy(grid.astype(np.float32))[None, None, None]
-        found = torch.nn.functional.grid_sample(self._prefiltered, grid, padding_mode="border", align_corners=False)
+        where = torch.from_numpy(grid.astype(np.float32))[None, None, None]
+        found = torch.nn.functional.grid_sample(self._prefiltered, where, padding_mode="border", align_corners=False)
         return found[0, :, 0, 0].T.numpy()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,8 @@ class Scene:
         self.normals = vertex_normals(self.vertices, mesh.triangles)
         self.rasterizer = EmbreeRasterizer(self.vertices, mesh.triangles)
         self.directions = fibonacci_sphere(ENVIRONMENT_DIRECTIONS)
+        regions = mesh.triangle_regions
+        self._eyes = np.zeros(len(mesh.triangles), bool) if regions is None else np.asarray(regions) == 1
         self._visibility: np.ndarray | None = None
         self._levels = self._material_levels(maps)
 
@@ -119,11 +122,11 @@ class Scene:
         # A map that has nothing to say (gray) leaves the smooth normal.
         normals = normalize(np.where(np.linalg.norm(mapped, axis=-1, keepdims=True) > 0.3, mapped, smooth))
         view = normalize(camera.center - points)
-        bary, points, normals, view = (x.astype(np.float32) for x in (bary, points, normals, view))
-        albedo, s, roughness, observed = texels[:, :3], texels[:, 3], texels[:, 4], texels[:, 8]
-        return Surface(faces, bary, points, normals, view, albedo, s, roughness, observed)
+        bary32, points32, normals32, view32 = (x.astype(np.float32) for x in (bary, points, normals, view))
+        materials = texels[:, :3], texels[:, 3], texels[:, 4], texels[:, 8]
+        return Surface(faces, bary32, points32, normals32, view32, *materials)
 
-    def shade(self, surface: Surface, lights: list) -> np.ndarray:
+    def shade(self, surface: Surface, lights: Sequence) -> np.ndarray:
         """Radiance (P, 3) that a Surface sends to the camera: linear, not negative, shadowed by the head itself."""
         result = np.zeros(surface.points.shape, np.float32)
         for light in lights:
@@ -181,14 +184,23 @@ class Scene:
         diffuse = (1 - specular)[:, None] * surface.diffuse_albedo / np.pi * irradiance
         return diffuse + (specular * openness)[:, None] * light.reflected(mirror, surface.roughness)
 
+    def _trace(self, origins: np.ndarray) -> np.ndarray:
+        """Visibility (P, D) of points themselves: most vertices of an eyeball lie behind the lids and see nothing."""
+        rays = np.broadcast_to(self.directions, (len(origins), *self.directions.shape)).reshape(-1, 3)
+        starts = np.repeat(origins, len(self.directions), axis=0)
+        return ~self.rasterizer.occluded(starts, rays).reshape(len(origins), len(self.directions))
+
     def _gather(self, surface: Surface, power: np.ndarray, mirror: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Irradiance (P, 3), and the visible share (P,) of the specular lobe."""
         irradiance, openness = np.empty((len(mirror), 3), np.float32), np.empty(len(mirror), np.float32)
         directions, power = self.directions.T.astype(np.float32), power.astype(np.float32)
+        origins = self._shadow_origins(surface)
         for start in range(0, len(mirror), PIXEL_CHUNK):
             part = slice(start, start + PIXEL_CHUNK)
             corners = self.visibility[self.mesh.triangles[surface.triangle[part]]]
             seen = np.einsum("pk,pkd->pd", surface.bary[part], corners)
+            eyes = self._eyes[surface.triangle[part]]
+            seen[eyes] = self._trace(origins[part][eyes])
             cosine = np.maximum(surface.normals[part] @ directions, 0)
             cosine *= np.pi / (cosine.sum(axis=1, keepdims=True) * (4 * np.pi / directions.shape[1]))
             irradiance[part] = (seen * cosine) @ power

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ class View:
         return linear_to_srgb(np.clip(self.image, 0, 1)).astype(np.float32)
 
 
-def render(scene: Scene, camera: Camera, lights: list = (), aov: str = "shaded", supersampling: int = 2) -> View:
+def render(scene: Scene, camera: Camera, lights: Sequence = (), aov: str = "shaded", supersampling: int = 2) -> View:
     """Render one AOV of a scene.
 
     lights: for "shaded". "diffuse_albedo" is linear; "specular_albedo" is s; "normals" are unit vectors in the head
