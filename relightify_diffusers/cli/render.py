@@ -11,7 +11,7 @@ import numpy as np
 from relightify_diffusers.errors import UsageError
 
 AOVS = ("shaded", "diffuse_albedo", "specular_albedo", "normals", "depth", "mask")
-DEFAULT_SIZE, MAX_SIZE = 512, 8192
+DEFAULT_SIZE, MAX_SIZE = 512, 4096
 
 
 def add_parser(subparsers) -> None:
@@ -91,10 +91,11 @@ def render_avatar(avatar, args: argparse.Namespace) -> np.ndarray:
     from relightify_diffusers.rendering.views import composite, encode, render
 
     camera = view_camera(avatar, args.camera, args.size)
-    lights: list = []
-    if args.aov == "shaded":
-        own = [EnvironmentLight.from_sh(avatar.light_sh)]
-        lights = own if args.light is None else parse_light(args.light, camera.view_to_world)
+    # A light is checked even where the AOV does not need it.
+    if args.light is None:
+        lights = [EnvironmentLight.from_sh(avatar.light_sh)]
+    else:
+        lights = parse_light(args.light, camera.view_to_world)
     scene = Scene(avatar.mesh, avatar.maps)
     view = render(scene, camera, lights, args.aov)
     if args.aov == "shaded" and args.exposure:

@@ -122,21 +122,26 @@ def encode(view: View, aov: str) -> np.ndarray:
     return view.image[..., 0] if view.image.shape[-1] == 1 else view.image
 
 
-def composite(view: View, observed: np.ndarray, photo: np.ndarray, feather: float = 0.015) -> np.ndarray:
+def composite(view: View, observed: np.ndarray, photo: np.ndarray, feather: float = 0.03) -> np.ndarray:
     """Put a lit view back into its photo where the photo showed the face.
 
-    view: shaded, at the size of the photo. observed: (H, W) in [0, 1], the rendered map of observed texels. photo:
-    (H, W, 3) sRGB. feather: width of the soft edge inside the face, as a share of the face's extent. Returns
-    (H, W, 3) sRGB.
+    view: shaded, at the size of the photo. observed: (H, W) in [0, 1], the rendered map of observed texels; its gaps
+    are closed, and it grows to the outline of the head where that is near. photo: (H, W, 3) sRGB. feather: width of
+    the soft edge towards what the photo did not show (hair), as a share of the face's extent. Returns (H, W, 3) sRGB.
     """
-    from scipy.ndimage import binary_opening, distance_transform_edt
+    from scipy.ndimage import binary_fill_holes, binary_opening, distance_transform_edt
 
-    inside = binary_opening((observed > 0.5) & (view.alpha > 0.99), iterations=1)
-    if not inside.any():
+    head = view.alpha > 0.5
+    face = binary_opening((observed > 0.5) & head)
+    if not face.any():
         return photo.astype(np.float32)
-    rows, columns = np.nonzero(inside)
+    rows, columns = np.nonzero(face)
     width = max(1.0, feather * max(np.ptp(rows), np.ptp(columns)))
-    blend = np.clip(distance_transform_edt(inside) / width, 0, 1)
+    face = binary_fill_holes(face | (distance_transform_edt(~face) < width)) & head
+    elsewhere = head & ~face
+    blend = distance_transform_edt(~elsewhere) / width if elsewhere.any() else np.ones(face.shape)
+    # Two pixels at the outline hide what the mesh misses of it.
+    blend = np.minimum(blend, distance_transform_edt(np.pad(head, 1))[1:-1, 1:-1] / 2).clip(0, 1) * face
     blend = (blend * blend * (3 - 2 * blend))[..., None]
     lit = linear_to_srgb(np.clip(view.straight, 0, 1))
     return (photo * (1 - blend) + lit * blend).astype(np.float32)

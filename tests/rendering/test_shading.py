@@ -196,11 +196,15 @@ def test_a_head_out_of_sight_gives_an_empty_view(scene):
 def test_composite_keeps_the_photo_outside_the_face(scene, camera, ball_avatar):
     view = render(scene, camera, parse_light("dir:0,0,1", np.eye(3)))
     observed = np.zeros((64, 80), np.float32)
-    observed[20:40, 30:50] = 1
+    observed[20:44, 30:54] = 1
+    observed[30:33, 40:43] = 0  # a gap, as a nostril is
     result = composite(view, observed, ball_avatar.photo)
-    outside = observed == 0
-    np.testing.assert_array_equal(result[outside], ball_avatar.photo[outside])
-    np.testing.assert_allclose(result[30, 40], 1, atol=0.01)
+    far = np.ones((64, 80), bool)
+    far[18:46, 28:56] = False
+    np.testing.assert_array_equal(result[far], ball_avatar.photo[far])
+    np.testing.assert_allclose(result[26:38, 36:48], 1, atol=0.02)
+    nothing = composite(view, np.zeros((64, 80)), ball_avatar.photo)
+    np.testing.assert_array_equal(nothing, ball_avatar.photo)
 
 
 @pytest.mark.parametrize("text", ["dir:0,0,0", "dir:1,2", "dir:a,b,c", "dir:nan,0,1", "moon", "", "light.png"])
