@@ -18,8 +18,8 @@ SEARCH_SIDES = (960, 1920)
 MAX_ENLARGEMENT = 2.5
 # Turns tried, in degrees, when no upright face is found: the HOG detector knows about 20 degrees of head tilt.
 SEARCH_TURNS = (30.0, -30.0)
-# A detection is taken for a tilted head if a turn raises its score by more than this.
-TURN_GAIN = 0.2
+# A turned start has to be this much steadier than the upright one to be preferred.
+TURN_HANDICAP = 1.3
 # HOG scores: below the first nothing is looked at; below the second the CNN has to agree. On photos, patches of
 # clothing reach 0.1, faces of paintings and tilted faces 0.25 to 1, clear faces 1 to 3.
 MIN_SCORE = 0.0
@@ -88,8 +88,7 @@ class DlibDetector:
                 break
         else:
             candidates = self._search_cnn(picture)
-        candidates = [self._turned(picture, c) for c in candidates]
-        faces = [Face(_box(c), self._landmarks(picture, c), c.score) for c in candidates]
+        faces = [self._face(picture, candidate) for candidate in candidates]
         return tuple(sorted(faces, key=lambda face: -face.size))
 
     def _search(self, picture: Image.Image, side: int, turn: float) -> list[_Candidate]:
@@ -126,34 +125,44 @@ class DlibDetector:
             for found in self._cnn(np.asarray(crop), 0)
         )
 
-    def _turned(self, picture: Image.Image, candidate: _Candidate) -> _Candidate:
-        """The best detection on a crop of its own, turned where that scores clearly higher.
+    def _alternatives(self, picture: Image.Image, candidate: _Candidate) -> list[_Candidate]:
+        """The best detection at each turn of a crop around the candidate, the upright one first.
 
-        The detector also answers, weakly and with a bad box, to heads that are tilted further than it knows.
+        The detector also answers to heads that are tilted further than it knows, weakly and with a bad box.
         """
-        best = candidate
+        alternatives = []
         for turn in (0.0, *SEARCH_TURNS):
-            tilted = replace(candidate, tilt=candidate.tilt + turn)
-            crop = _crop(picture, tilted, CROP_FACE_SIDE)
+            turned = replace(candidate, tilt=candidate.tilt + turn)
+            crop = _crop(picture, turned, CROP_FACE_SIDE)
+            best = candidate if turn == 0.0 else None
             for box, score in zip(*self._hog.run(np.asarray(crop), 0, MIN_SCORE)[:2]):
                 offset = _center(box) - np.array(crop.size) / 2.0
-                if score > best.score + (TURN_GAIN if turn else 0.0) and np.abs(offset).max() < CROP_FACE_SIDE / 2.0:
+                if (best is None or score > best.score) and np.abs(offset).max() < CROP_FACE_SIDE / 2.0:
                     scale = candidate.side / CROP_FACE_SIDE
-                    center = candidate.center + _rotation(tilted.tilt) @ offset * scale
-                    best = _Candidate(center, box.width() * scale, tilted.tilt, score)
-        return best
+                    center = candidate.center + _rotation(turned.tilt) @ offset * scale
+                    best = _Candidate(center, box.width() * scale, turned.tilt, score)
+            if best is not None:
+                alternatives.append(best)
+        return alternatives
 
-    def _landmarks(self, picture: Image.Image, candidate: _Candidate) -> np.ndarray:
-        """(68, 2) float32 landmarks of one candidate, in pixels of the picture."""
-        points = self._regress(picture, candidate)
-        across = points[42:48].mean(axis=0) - points[36:42].mean(axis=0)
-        tilt = math.degrees(math.atan2(across[1], across[0]))
-        if abs(tilt - candidate.tilt) > LEVEL_ABOVE:
-            points = self._regress(picture, _Candidate(candidate.center, candidate.side, tilt, candidate.score))
-        return points.astype(np.float32)
+    def _face(self, picture: Image.Image, candidate: _Candidate) -> Face:
+        """The candidate's face, from the turn at which the landmarks depend least on the exact box."""
+        results = []
+        for start in self._alternatives(picture, candidate):
+            points, spread = self._regress(picture, start)
+            across = points[42:48].mean(axis=0) - points[36:42].mean(axis=0)
+            tilt = math.degrees(math.atan2(across[1], across[0]))
+            if abs(tilt - start.tilt) > LEVEL_ABOVE:
+                points, spread = self._regress(picture, replace(start, tilt=tilt))
+            results.append((spread * (TURN_HANDICAP if results else 1.0), points, start))
+        _, points, start = min(results, key=lambda result: result[0])
+        return Face(_box(start), points.astype(np.float32), start.score)
 
-    def _regress(self, picture: Image.Image, candidate: _Candidate) -> np.ndarray:
-        """Median over shifted boxes of the landmarks on the leveled crop, mapped back to the picture (68, 2)."""
+    def _regress(self, picture: Image.Image, candidate: _Candidate) -> tuple[np.ndarray, float]:
+        """Landmarks (68, 2) on the leveled crop, in pixels of the picture: the median over shifted boxes.
+
+        Also their mean deviation from it, in box sides.
+        """
         crop = np.asarray(_crop(picture, candidate, LANDMARK_SIDE))
         shapes = []
         for dx, dy, scale in BOX_SHIFTS:
@@ -162,8 +171,10 @@ class DlibDetector:
             high = np.round(middle + scale * LANDMARK_SIDE / 2.0).astype(int) - 1
             shape = self._predictor(crop, self._rectangle(int(low[0]), int(low[1]), int(high[0]), int(high[1])))
             shapes.append([(part.x + 0.5, part.y + 0.5) for part in shape.parts()])
-        offset = (np.median(np.array(shapes), axis=0) - crop.shape[0] / 2.0) * candidate.side / LANDMARK_SIDE
-        return offset @ _rotation(candidate.tilt).T + candidate.center
+        median = np.median(np.array(shapes), axis=0)
+        spread = float(np.abs(np.array(shapes) - median).mean()) / LANDMARK_SIDE
+        offset = (median - crop.shape[0] / 2.0) * candidate.side / LANDMARK_SIDE
+        return offset @ _rotation(candidate.tilt).T + candidate.center, spread
 
 
 def _scaled(picture: Image.Image, side: int) -> tuple[Image.Image, float]:
