@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import argparse
 
-from relightify_diffusers.cli.arguments import MAX_SEED, check_output, integer, shard
+from relightify_diffusers.cli.arguments import MAX_SEED, integer, shard
 
 
 def add_parser(subparsers) -> None:
     """Add the arguments of this command."""
     parser = subparsers.add_parser("synthesize", help="render a training set", description=__doc__)
-    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="data set directory to write")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", required=True, help="data set directory; an interrupted one is continued"
+    )
     parser.add_argument("-n", "--count", type=integer(1), metavar="N", required=True, help="samples of the whole set")
-    parser.add_argument("--resolution", type=integer(16, 2048), default=256, help="side of the maps (default 256)")
+    parser.add_argument("--resolution", type=integer(16, 1024), default=256, help="side of the maps (default 256)")
     parser.add_argument("--seed", type=integer(0, MAX_SEED), default=0, help="of the whole set (default 0)")
     parser.add_argument(
         "--shard", type=shard, default=(0, 1), metavar="I/N", help="render only part I of N, counted from 0"
     )
     parser.add_argument("--assets", metavar="DIR", help="folder of MakeHuman skins (default: procedural skin)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--overwrite", action="store_true", help="start a set that is there anew")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    if args.shard == (0, 1):
-        # Shards of one set share the directory, so that it may exist.
-        check_output(args.output, args.overwrite)
     from relightify_diffusers.synthesis.dataset import synthesize
 
     synthesize(
