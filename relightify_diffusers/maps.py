@@ -71,3 +71,23 @@ def encode_normals(n):
 def decode_normals(x):
     """Map [0, 1] values to vectors in [-1, 1]: x * 2 - 1 (not renormalized)."""
     return x * 2.0 - 1.0
+
+
+# Linear sRGB to CIE XYZ for the D65 white point (IEC 61966-2-1).
+_RGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear_to_lab(rgb: np.ndarray) -> np.ndarray:
+    """Convert linear sRGB (..., 3) in [0, 1] to CIE L*a*b* (CIE 15:2004, D65)."""
+    ratio = np.asarray(rgb) @ _RGB_TO_XYZ.T / _RGB_TO_XYZ.sum(axis=1)
+    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
+
+
+def individual_typology_angle(rgb: np.ndarray) -> np.ndarray:
+    """Individual typology angle in degrees of linear albedo (..., 3): atan2(L* - 50, b*) (Chardon et al. 1991).
+
+    Above 55 is very light skin, below -30 dark skin.
+    """
+    lab = linear_to_lab(rgb)
+    return np.degrees(np.arctan2(lab[..., 0] - 50, lab[..., 2]))
