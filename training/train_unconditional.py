@@ -271,6 +271,15 @@ class Trainer:
                 f"{saved[-1] if saved else 'none'}; resume from it with a lower --learning_rate, or without bf16"
             )
 
+    def log_losses(self, losses: list[torch.Tensor], start: float) -> float:
+        """Log the mean of the losses since the last call, empty the list, and return it; stops the run on NaN."""
+        loss = torch.stack(losses).mean().item()
+        self.check_finite(loss)
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.log({"loss": loss, "lr": rate, "step_seconds": round(time.monotonic() - start, 3)})
+        losses.clear()
+        return loss
+
     def out_of_time(self) -> bool:
         """True when the time budget is spent or a signal asked to stop (agreed upon by all processes)."""
         limit = self.config.max_train_seconds
@@ -285,26 +294,20 @@ class Trainer:
         config = self.config
         self.setup()
         self.model.train()
-        bar = tqdm(total=config.max_train_steps, initial=self.step, disable=not self.main, mininterval=2.0)
         losses, saved_at = [], -1
-        while self.step < config.max_train_steps and not self.out_of_time():
-            start = time.monotonic()
-            losses.append(self.train_step())
-            if self.step % config.log_steps == 0:
-                loss = torch.stack(losses).mean().item()
-                self.check_finite(loss)
-                rate = self.optimizer.param_groups[0]["lr"]
-                self.log({"loss": loss, "lr": rate, "step_seconds": time.monotonic() - start})
-                bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.1e}")
-                losses.clear()
-            if self.step % config.validation_steps == 0:
-                self.validate()
-            self.seconds += time.monotonic() - start
-            if self.step % config.checkpointing_steps == 0:
-                self.save()
-                saved_at = self.step
-            bar.update(1)
-        bar.close()
+        with tqdm(total=config.max_train_steps, initial=self.step, disable=not self.main, mininterval=2.0) as bar:
+            while self.step < config.max_train_steps and not self.out_of_time():
+                start = time.monotonic()
+                losses.append(self.train_step())
+                if self.step % config.log_steps == 0:
+                    bar.set_postfix(loss=f"{self.log_losses(losses, start):.4f}")
+                if self.step % config.validation_steps == 0:
+                    self.validate()
+                self.seconds += time.monotonic() - start
+                if self.step % config.checkpointing_steps == 0:
+                    self.save()
+                    saved_at = self.step
+                bar.update(1)
         if losses:
             self.check_finite(torch.stack(losses).mean().item())
         if saved_at != self.step:
@@ -333,10 +336,11 @@ class Trainer:
 
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; returns the exit code, with one line on stderr for a diagnosed failure."""
+    handlers = {}
     try:
         trainer = Trainer(parse_args(argv))
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: setattr(trainer, "stopping", True))
+            handlers[number] = signal.signal(number, lambda *_: setattr(trainer, "stopping", True))
         trainer.run()
     except RelightifyError as error:
         print(f"train_unconditional: {error}", file=sys.stderr)
@@ -348,6 +352,9 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return UsageError.exit_code
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return 0
 
 
