@@ -1,0 +1,78 @@
+"""Complete a partial texture with the priors: in closed form, or by diffusion started from that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..errors import UsageError
+from ..maps import LAYOUT
+from .gaussian import GaussianPrior
+
+# "default" starts the sampler from the Gaussian posterior, "replace" from noise (the paper's sampling), "gaussian" is
+# the posterior mean itself.
+METHODS = ("default", "gaussian", "replace")
+WARM_STRENGTH = 0.4
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Completed maps at the prior's resolution.
+
+    maps: name → (R, R, 3) float32 in [0, 1], normals of unit length. albedo_std: (R, R) float32, standard deviation of
+    the diffuse albedo (mean of its channels, in [0, 1] units). unet_calls: how often the network ran.
+    """
+
+    maps: dict[str, np.ndarray]
+    albedo_std: np.ndarray
+    unet_calls: int
+
+
+def complete(
+    texture: np.ndarray,
+    observed: np.ndarray,
+    prior: GaussianPrior,
+    pipeline=None,
+    method: str = "default",
+    strength: float | None = None,
+    num_inference_steps: int = 20,
+    seed: int = 0,
+) -> Completion:
+    """Complete a texture (3, R, R), sRGB in [0, 1], where `observed` (R, R) is false, with all reflectance.
+
+    pipeline: RelightifyInpaintPipeline of resolution R; not needed for "gaussian". Raises UsageError for an unknown
+    method, or for a strength below 1 with "replace", which has nothing to start from.
+    """
+    if method not in METHODS:
+        raise UsageError(f"there is no method {method!r}; available: {', '.join(METHODS)}")
+    if method == "replace" and strength not in (None, 1.0):
+        raise UsageError("the method 'replace' samples from noise: it takes no --strength below 1")
+    posterior = prior.posterior(torch.from_numpy(texture) * 2 - 1, torch.from_numpy(observed))
+    mean = (posterior.mean * 0.5 + 0.5).clamp(0, 1)
+    std = posterior.std[LAYOUT.slice("diffuse_albedo")].mean(dim=0).numpy() * 0.5
+    if method == "gaussian":
+        maps = {name: values.permute(1, 2, 0).numpy() for name, values in LAYOUT.split(mean).items()}
+        maps["texture"] = np.where(observed[..., None], texture.transpose(1, 2, 0), maps["texture"])
+        maps["normals"] = _unit(maps["normals"])
+        return Completion(maps, std, 0)
+    warm = method == "default"
+    calls = []
+    output = pipeline(
+        texture=torch.from_numpy(texture)[None],
+        mask=torch.from_numpy(observed.astype(np.float32))[None, None],
+        init_maps=mean[None] if warm else None,
+        strength=(strength or WARM_STRENGTH) if warm else 1.0,
+        num_inference_steps=num_inference_steps,
+        generator=torch.Generator("cpu").manual_seed(seed),
+        output_type="np",
+        callback_on_step_end=lambda _pipe, step, _time, kwargs: calls.append(step) or kwargs,
+    )
+    maps = {name: getattr(output, name)[0] for name in LAYOUT.names}
+    return Completion(maps, std, len(calls))
+
+
+def _unit(encoded: np.ndarray) -> np.ndarray:
+    vectors = encoded * 2 - 1
+    return (vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6) * 0.5 + 0.5).astype(np.float32)
