@@ -18,6 +18,8 @@ from relightify_diffusers.pipelines import relightify_inpaint
 from relightify_diffusers.pipelines.relightify_inpaint import RelightifyInpaintPipeline, noise_levels
 
 MAPS = LAYOUT.names
+# Some schedulers hand tensors to numpy functions in a way that numpy 2 warns about.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def make_scheduler(cls=DDIMScheduler, **kwargs):
