@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .avatar import Avatar
-    from .head.model import HeadModel
-    from .photo import load_photo
-    from .pipelines.relightify_inpaint import RelightifyInpaintPipeline
-    from .priors.gaussian import GaussianPrior
-    from .reconstruction import FaceReconstructor
+    from relightify_diffusers.avatar import Avatar
+    from relightify_diffusers.head.model import HeadModel
+    from relightify_diffusers.photo import load_photo
+    from relightify_diffusers.pipelines.relightify_inpaint import RelightifyInpaintPipeline
+    from relightify_diffusers.priors.gaussian import GaussianPrior
+    from relightify_diffusers.reconstruction import FaceReconstructor
 
 # One place for the version: setup.cfg states the same, and a test compares them.
 __version__ = "0.1.0"

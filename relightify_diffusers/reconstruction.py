@@ -11,22 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
-from .avatar import SCHEMA_VERSION, Avatar, Mesh
-from .errors import AssetError, UnsuitableImageError, UsageError
-from .fitting import HeadFit, estimate_light, fit_landmarks
-from .head.model import HeadModel
-from .head.regions import region_masks, roughness_map
-from .landmarks import DEFAULT_DETECTOR, get_detector, select_face
-from .maps import linear_to_srgb, srgb_to_linear
-from .photo import Photo, load_photo
-from .priors.completion import METHODS, Completion, complete
-from .priors.gaussian import GaussianPrior
-from .rendering.atlas import AtlasTexels, bake_atlas, interpolate
-from .rendering.mesh import normalize, vertex_normals
-from .rendering.rasterizer import EmbreeRasterizer
-from .rendering.visibility import radiance_transfer
-from .texturing import PartialTexture, unwrap
-from .texturing.detail import enlarge, merge, shrink
+from relightify_diffusers.avatar import SCHEMA_VERSION, Avatar, Mesh
+from relightify_diffusers.errors import AssetError, UnsuitableImageError, UsageError
+from relightify_diffusers.fitting import HeadFit, estimate_light, fit_landmarks
+from relightify_diffusers.head.model import HeadModel
+from relightify_diffusers.head.regions import region_masks, roughness_map
+from relightify_diffusers.landmarks import DEFAULT_DETECTOR, get_detector, select_face
+from relightify_diffusers.maps import linear_to_srgb, srgb_to_linear
+from relightify_diffusers.photo import Photo, load_photo
+from relightify_diffusers.priors.completion import METHODS, Completion, complete
+from relightify_diffusers.priors.gaussian import GaussianPrior
+from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
+from relightify_diffusers.rendering.mesh import normalize, vertex_normals
+from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer
+from relightify_diffusers.rendering.visibility import radiance_transfer
+from relightify_diffusers.texturing import PartialTexture, unwrap
+from relightify_diffusers.texturing.detail import enlarge, merge, shrink
 
 BUNDLED = "bundled"
 PRIOR_FILE = "gaussian_prior.safetensors"
@@ -82,7 +82,7 @@ class FaceReconstructor:
     @cached_property
     def pipeline(self):
         """The RelightifyInpaintPipeline; loading it takes the seconds that importing diffusers takes."""
-        from .pipelines.relightify_inpaint import RelightifyInpaintPipeline
+        from relightify_diffusers.pipelines.relightify_inpaint import RelightifyInpaintPipeline
 
         bundled = files("relightify_diffusers") / "assets" / "pipeline"
         source = str(bundled) if self.model == BUNDLED else self.model
@@ -106,8 +106,8 @@ class FaceReconstructor:
     ) -> Avatar:
         """Reconstruct the head on a photo.
 
-        photo: a path, or a loaded Photo. map_resolution: side of the maps in texels (512). method: "default" (diffusion
-        from a warm start), "gaussian" (closed form, no network) or "replace" (diffusion from noise). strength: of the
+        photo: a path, or a loaded Photo. map_resolution: side of the maps in texels (512). method: "default"
+        (diffusion from a warm start), "gaussian" (closed form, no network) or "replace" (diffusion from noise). strength: of the
         warm start, in (0, 1]. face: which one, 0 being the largest. The same seed gives the same avatar. Raises
         NoFaceError, UnsuitableImageError, UsageError or AssetError.
         """
@@ -116,7 +116,9 @@ class FaceReconstructor:
             raise UsageError(f"there is no method {method!r}; available: {', '.join(METHODS)}")
         size = map_resolution or DEFAULT_MAP_RESOLUTION
         if size < self.prior.resolution:
-            raise UsageError(f"the map resolution must be at least {self.prior.resolution}, the model's own; got {size}")
+            raise UsageError(
+                f"the map resolution must be at least {self.prior.resolution}, the model's own; got {size}"
+            )
         steps = num_inference_steps or DEFAULT_STEPS
         watch = Stopwatch({})
 
@@ -131,8 +133,8 @@ class FaceReconstructor:
             fit = fit_landmarks(self.head, found.landmarks, (width, height), photo.focal_35mm)
             if fit.landmark_error_iod > MAX_LANDMARK_ERROR:
                 raise UnsuitableImageError(
-                    f"the head model does not fit this face (landmark error {fit.landmark_error_iod:.2f} of the distance "
-                    "between the eyes); use a photo with less occlusion or a smaller turn of the head"
+                    f"the head model does not fit this face (landmark error {fit.landmark_error_iod:.2f} of the "
+                    "distance between the eyes); use a photo with less occlusion or a smaller turn of the head"
                 )
         # 3. What the photo shows of the atlas.
         with watch.stage("texturing"):
@@ -187,8 +189,8 @@ class FaceReconstructor:
         size = self.pipeline.unet.config.sample_size
         if size != self.prior.resolution:
             raise AssetError(
-                f"the model {self.model} works at {size} texels and its Gaussian prior at {self.prior.resolution}; put a "
-                f"{PRIOR_FILE} of the same resolution beside the model"
+                f"the model {self.model} works at {size} texels and its Gaussian prior at {self.prior.resolution}; "
+                f"put a {PRIOR_FILE} of the same resolution beside the model"
             )
 
     def _full_maps(
@@ -243,10 +245,12 @@ class FaceReconstructor:
 def photometric_psnr(avatar: Avatar) -> float:
     """Peak signal-to-noise ratio in dB between the photo and the avatar rendered from its camera under its own light,
     over the pixels that show observed texels, at PSNR_SIDE pixels across the head."""
-    from .export.images import resize
-    from .rendering.environment import EnvironmentLight
-    from .rendering.shading import Scene
-    from .rendering.views import render
+    if avatar.photo is None:
+        raise ValueError("the photometric error needs an avatar with its photo")
+    from relightify_diffusers.export.images import resize
+    from relightify_diffusers.rendering.environment import EnvironmentLight
+    from relightify_diffusers.rendering.shading import Scene
+    from relightify_diffusers.rendering.views import render
 
     extent = np.ptp(avatar.camera.project(np.asarray(avatar.mesh.vertices, np.float64)), axis=0).max()
     camera = avatar.camera.resized(min(1.0, PSNR_SIDE / extent))
@@ -268,5 +272,7 @@ def _coverage_warnings(partial: PartialTexture) -> list[str]:
     if share < 0.15:
         warnings.append(f"only {share:.0%} of the face's texels were observed: most of the result is invented")
     if visible < 0.55:
-        warnings.append(f"{1 - visible:.0%} of the visible face looks like hair, glasses or background and was not used")
+        warnings.append(
+            f"{1 - visible:.0%} of the visible face looks like hair, glasses or background and was not used"
+        )
     return warnings

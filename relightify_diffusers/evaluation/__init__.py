@@ -28,18 +28,24 @@ def run(
     method: one of the completion methods, or None for the Gaussian, the default and the paper's sampling. The texture
     itself taken as albedo is the baseline in every table.
     """
-    from ..priors.completion import METHODS
+    from relightify_diffusers.priors.completion import METHODS
 
     methods = ("gaussian", "default", "replace") if method is None else (method,)
     if not set(methods) <= set(METHODS):
-        from ..errors import UsageError
+        from relightify_diffusers.errors import UsageError
 
         raise UsageError(f"there is no method {method!r}; available: {', '.join(METHODS)}")
     rows = evaluate(methods, count, assets, seed, num_inference_steps, model, device, strength)
-    record = {"subjects": count, "yaws": YAWS, "seed": seed, "skins": "assets" if assets else "procedural", "rows": rows}
+    record = {
+        "subjects": count,
+        "yaws": YAWS,
+        "seed": seed,
+        "skins": "assets" if assets else "procedural",
+        "rows": rows,
+    }
     print(_table(rows))
     if output is not None:
-        from ..export.directories import whole_file
+        from relightify_diffusers.export.directories import whole_file
 
         with whole_file(output) as path:
             Path(path).write_text(json.dumps(record, indent=1) + "\n")
@@ -48,13 +54,13 @@ def run(
 
 def evaluate(methods, count, assets, seed, num_inference_steps, model, device, strength=None) -> list[dict]:
     """One row of means a method: dicts of name and figures, the texture as albedo first."""
-    from ..priors.completion import complete
-    from ..reconstruction import DEFAULT_STEPS, FaceReconstructor
-    from .protocols import subjects
+    from relightify_diffusers.evaluation.protocols import subjects
+    from relightify_diffusers.priors.completion import complete
+    from relightify_diffusers.reconstruction import DEFAULT_STEPS, FaceReconstructor
 
     reconstructor = FaceReconstructor.from_pretrained(model=model, device=device)
     prior = reconstructor.prior
-    figures = {name: [] for name in ("texture as albedo", *methods)}
+    figures: dict[str, list[dict]] = {name: [] for name in ("texture as albedo", *methods)}
     total = tqdm(total=count * len(methods), desc="evaluate", unit="completion")
     for number, subject in enumerate(subjects(reconstructor.head, count, prior.resolution, seed, YAWS, assets)):
         texture = subject.maps["texture"].transpose(2, 0, 1) * subject.observed
@@ -81,7 +87,7 @@ def evaluate(methods, count, assets, seed, num_inference_steps, model, device, s
 
 
 def _measure(maps: dict, subject, seconds: float) -> dict:
-    from .metrics import angular_error, border_step, psnr
+    from relightify_diffusers.evaluation.metrics import angular_error, border_step, psnr
 
     hidden = subject.face & ~subject.observed
     albedo, truth = maps["diffuse_albedo"][subject.face], subject.maps["diffuse_albedo"][subject.face]
@@ -99,7 +105,7 @@ def _measure(maps: dict, subject, seconds: float) -> dict:
 
 
 def _summary(values: list[dict]) -> dict:
-    from .metrics import correlation
+    from relightify_diffusers.evaluation.metrics import correlation
 
     series = {key: np.array([value[key] for value in values], float) for key in values[0]}
     means = {key: round(float(s.mean()), 4) for key, s in series.items()}

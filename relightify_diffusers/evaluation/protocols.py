@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import binary_erosion, binary_opening
 
-from ..head.model import INSIDE, HeadModel
-from ..maps import LAYOUT
-from ..rendering.atlas import AtlasTexels, bake_atlas, interpolate
-from ..rendering.mesh import normalize
-from ..rendering.rasterizer import offset_origins
-from ..synthesis.identities import Geometry
-from ..synthesis.sample import VARIANTS, generate
-from ..synthesis.skin import SkinSources
-from ..texturing.detail import shrink
+from relightify_diffusers.head.model import INSIDE, HeadModel
+from relightify_diffusers.maps import LAYOUT
+from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
+from relightify_diffusers.rendering.mesh import normalize
+from relightify_diffusers.rendering.rasterizer import offset_origins
+from relightify_diffusers.synthesis.identities import Geometry
+from relightify_diffusers.synthesis.sample import VARIANTS, generate
+from relightify_diffusers.synthesis.skin import SkinSources
+from relightify_diffusers.texturing.detail import shrink
 
 # Samples of `relightify synthesize` are drawn from seeds that users choose; evaluation adds this to stay apart.
 SEED_OFFSET = 1_000_003
@@ -40,7 +40,7 @@ class Subject:
 def subjects(
     head: HeadModel, count: int, resolution: int, seed: int, yaws: tuple[float, ...], assets: str | Path | None = None
 ) -> Iterator[Subject]:
-    """Yield `count` subjects, each another identity, with the yaws in turn; maps are averaged from twice the texels."""
+    """Yield `count` subjects of as many identities, the yaws in turn; maps are averaged from twice the texels."""
     texels = bake_atlas(head.atlas.uv, head.atlas.uv_triangles, 2 * resolution)
     sources = SkinSources.load(head, texels, assets)
     everything = np.ones((2 * resolution, 2 * resolution), bool)
@@ -51,7 +51,9 @@ def subjects(
         yaw = yaws[number % len(yaws)]
         visible = visible_texels(head, sample.geometry, texels, yaw) & (sources.masks["scalp"] < 0.5)
         observed = shrink(np.zeros((*visible.shape, 3), np.float32), visible, resolution).observed
-        maps = {name: shrink(sample.maps[name], everything, resolution).texture.transpose(1, 2, 0) for name in LAYOUT.names}
+        maps = {
+            name: shrink(sample.maps[name], everything, resolution).texture.transpose(1, 2, 0) for name in LAYOUT.names
+        }
         yield Subject(maps, observed, yaw, face, sample.tone)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ..rendering.cameras import Camera
+from relightify_diffusers.rendering.cameras import Camera
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,10 @@ class Pose:
         x, y, z = (rotated + self.translation).T
         focal = np.exp(self.log_focal)
         zero = np.zeros_like(x)
-        by_camera = focal / z[:, None, None] * np.stack(
-            [np.stack([zero + 1, zero, -x / z], -1), np.stack([zero, zero + 1, -y / z], -1)], axis=1
+        by_camera = (
+            focal
+            / z[:, None, None]
+            * np.stack([np.stack([zero + 1, zero, -x / z], -1), np.stack([zero, zero + 1, -y / z], -1)], axis=1)
         )
         # d(exp(w) p)/dw at w = 0 is w x p, whose matrix has the rows e_i x p transposed.
         by_rotation = np.cross(np.eye(3)[None], rotated[:, None]).transpose(0, 2, 1)

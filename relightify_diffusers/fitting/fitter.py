@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..head.model import HeadModel
-from ..rendering.cameras import Camera
-from .camera import Pose, initial_pose
-from .losses import LandmarkProblem, PointModel
+from relightify_diffusers.fitting.camera import Pose, initial_pose
+from relightify_diffusers.fitting.losses import LandmarkProblem, PointModel
+from relightify_diffusers.head.model import HeadModel
+from relightify_diffusers.rendering.cameras import Camera
 
 CONTOUR = slice(0, 17)
 OUTER_EYE_CORNERS = (36, 45)
@@ -42,9 +42,9 @@ class FittingConfig:
 class HeadFit:
     """A fitted head.
 
-    identity: (K,) standard deviations. expression: (E,) weights in [0, 1]. vertices: (V, 3) in the head frame. camera:
-    of the photo. landmarks: (68, 2) pixels of the fitted model's points. landmark_error_iod: mean distance to the given
-    points over the distance of the outer eye corners. focal_from_exif: whether the focal length started from EXIF.
+    identity: (K,) standard deviations. expression: (E,) weights in [0, 1]. vertices: (V, 3) in the head frame.
+    camera: of the photo. landmarks: (68, 2) pixels of the fitted model's points. landmark_error_iod: mean distance to
+    the given points over the distance of the outer eye corners. focal_from_exif: whether the focal length started from EXIF.
     """
 
     identity: np.ndarray
@@ -171,4 +171,3 @@ def _slide_contour(head: HeadModel, vertices: np.ndarray, camera: Camera) -> tup
     triangles[CONTOUR] = head.contour_triangles[rows, best]
     barycentrics[CONTOUR] = head.contour_barycentrics[rows, best]
     return triangles, barycentrics
-

@@ -21,8 +21,8 @@ def estimate_light(
     """Spherical-harmonic light that best explains observed texels, in closed form with robust weights.
 
     radiance: (P, 3) linear texture. albedo: (P, 3) linear diffuse albedo. transfer: (P, 9) light to self-shadowed
-    irradiance. weights: (P,) confidence. Solves radiance = albedo / pi * transfer @ sh by weighted least squares with a
-    weak prior towards smooth light; highlights and wrong texels lose weight (Cauchy). Albedo and light share one
+    irradiance. weights: (P,) confidence. Solves radiance = albedo / pi * transfer @ sh by weighted least squares with
+    a weak prior towards smooth light; highlights and wrong texels lose weight (Cauchy). Albedo and light share one
     scale: a photo alone does not determine it.
     """
     sh = np.zeros((9, 3))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .camera import Pose
+from relightify_diffusers.fitting.camera import Pose
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial import cKDTree
 
-from .build_atlas import EYES, SKIN, Magnification, build_atlas, split_charts
-from .build_landmarks import embed_landmarks
+from relightify_diffusers.head.build_atlas import EYES, SKIN, Magnification, build_atlas, split_charts
+from relightify_diffusers.head.build_landmarks import embed_landmarks
 
 # Chosen over a grid of centers and scales: the face between brow and chin has the largest share of the atlas for which
 # the texel density still varies by little more than 2:1 over it.
@@ -42,7 +42,7 @@ def main() -> None:
 
     arrays = build_shape(args.population, args.components, args.seed)
     arrays |= embed_landmarks(arrays, args.skins, seed=args.seed, picture=args.picture)
-    np.savez_compressed(args.output, **arrays)
+    np.savez_compressed(args.output, allow_pickle=False, **arrays)
     print(f"wrote {args.output}: {args.output.stat().st_size / 1e6:.2f} MB")
 
 
@@ -152,7 +152,9 @@ def _sample_population(model, used, count: int, rng: np.random.Generator) -> np.
     """Adult heads (N, V, 3): phenotypes and local changes with the distributions written here."""
     import torch
 
-    names = [n for n in model.local_change_labels if n.removeprefix("l-").removeprefix("r-").startswith(LOCAL_PREFIXES)]
+    names = [
+        n for n in model.local_change_labels if n.removeprefix("l-").removeprefix("r-").startswith(LOCAL_PREFIXES)
+    ]
     names = [n for n in names if not n.startswith(EXCLUDED)]
     phenotypes = {
         "gender": rng.uniform(0, 1, count),
@@ -236,7 +238,7 @@ def _eye_centers(template, triangles, regions) -> np.ndarray:
     for sign in (-1, 1):
         points = template[eyes[template[eyes][:, 0] * sign > 0]]
         start = np.r_[points.mean(0) - [0, 0, 0.008], 0.013]
-        fit = least_squares(lambda x: np.linalg.norm(points - x[:3], axis=1) - x[3], start)
+        fit = least_squares(lambda x, p=points: np.linalg.norm(p - x[:3], axis=1) - x[3], start)
         centers.append(fit.x[:3])
     return np.array(centers)
 

@@ -103,7 +103,7 @@ def build_atlas(
     """
     charts = split_charts(makehuman_triangles)
     sizes = {chart: int((charts == chart).sum()) for chart in np.unique(charts)}
-    skin = max(sizes, key=sizes.get)
+    skin = max(sizes, key=lambda chart: sizes[chart])
     regions = np.full(len(triangles), INSIDE)
     regions[charts == skin] = SKIN
 
@@ -115,7 +115,9 @@ def build_atlas(
     uv_triangles = np.full_like(triangles, -1)
     uv_triangles[charts == skin] = np.vectorize(uv_of_mh.get)(makehuman_triangles[charts == skin])
     # One atlas position per 3D vertex for joining; where the scalp is cut a vertex has two, but nothing joins there.
-    skin_position = dict(zip(triangles[charts == skin].ravel().tolist(), uv_triangles[charts == skin].ravel().tolist()))
+    skin_position = dict(
+        zip(triangles[charts == skin].ravel().tolist(), uv_triangles[charts == skin].ravel().tolist())
+    )
 
     lowest_skin = vertices[triangles[charts == skin]][..., 1].min()
     total = len(mh_indices)
@@ -206,10 +208,17 @@ def _walk_loop(triangles: np.ndarray, loop: list[int]) -> list[int]:
 def _neck_rim(vertices, triangles, shared, fixed, bottom) -> dict[int, np.ndarray]:
     """Atlas positions of the front neck's lower rim: an arc from one side of the neck to the other, below the chin."""
     rim = [int(v) for v in boundary_loop(triangles) if int(v) not in shared]
-    flanks = [min((v for v in shared if sign * vertices[v, 0] > 0.05), key=lambda v: vertices[v, 1]) for sign in (-1, 1)]
+    flanks = [
+        min((v for v in shared if sign * vertices[v, 0] > 0.05), key=lambda v: vertices[v, 1]) for sign in (-1, 1)
+    ]
     left, right = (fixed[v] for v in flanks)
     order = np.argsort([vertices[v, 0] for v in rim])
-    length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(vertices[flanks[:1] + [rim[k] for k in order] + flanks[1:]], axis=0), axis=1))]
+    length = np.r_[
+        0,
+        np.cumsum(
+            np.linalg.norm(np.diff(vertices[flanks[:1] + [rim[k] for k in order] + flanks[1:]], axis=0), axis=1)
+        ),
+    ]
     t = (length / length[-1])[1:-1] * 2 - 1
     side_height = (left[1] + right[1]) / 2
     u = (left[0] + right[0]) / 2 + t * (right[0] - left[0]) / 2

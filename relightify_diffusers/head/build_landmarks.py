@@ -8,15 +8,37 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from ..rendering.atlas import bake_atlas
-from ..rendering.cameras import Camera
-from ..rendering.mesh import interpolate_corners, vertex_normals
-from ..rendering.rasterizer import EmbreeRasterizer
-from .build_atlas import EYES, SKIN
+from relightify_diffusers.head.build_atlas import EYES, SKIN
+from relightify_diffusers.rendering.atlas import bake_atlas
+from relightify_diffusers.rendering.cameras import Camera
+from relightify_diffusers.rendering.mesh import interpolate_corners, vertex_normals
+from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer
 
 # Left-right partners of the 68 iBUG points (Sagonas et al. 2013, "300 Faces in-the-Wild Challenge").
 MIRROR_68 = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38, 37, 36]
+    [
+        *range(16, -1, -1),
+        *range(26, 16, -1),
+        27,
+        28,
+        29,
+        30,
+        35,
+        34,
+        33,
+        32,
+        31,
+        45,
+        44,
+        43,
+        42,
+        47,
+        46,
+        39,
+        38,
+        37,
+        36,
+    ]
     + [41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
 )
 VIEW_SIZE = 640
@@ -25,7 +47,7 @@ CONTOUR_CANDIDATES = 12
 
 def embed_landmarks(arrays: dict, skins: Path, seed: int, views: int = 80, picture: Path | None = None) -> dict:
     """Landmark and contour embeddings from `views` renders with the skins in a folder, as named arrays."""
-    from ..landmarks import get_detector
+    from relightify_diffusers.landmarks import get_detector
 
     detector = get_detector("dlib")
     rng = np.random.default_rng(seed)
@@ -63,7 +85,7 @@ def locate(arrays: dict, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def makehuman_to_pixels(makehuman_uv: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Pixel rows and columns (2, ...) in a crop of MakeHuman's head chart (x 0.625 to 1, y 0.17 to 0.87 of the map)."""
+    """Pixel rows and columns (2, ...) in a crop of MakeHuman's head chart (x 0.625 to 1, y 0.17 to 0.87)."""
     columns = (makehuman_uv[..., 0] - 0.625) / 0.375 * shape[1] - 0.5
     rows = (1 - makehuman_uv[..., 1] - 0.17) / 0.70 * shape[0] - 0.5
     return np.stack([rows, columns])
@@ -101,7 +123,10 @@ def _observe(arrays, texture, rng, detector) -> np.ndarray | None:
     pixels = np.clip(faces[0].landmarks.astype(int), 0, VIEW_SIZE - 1)
     rows, columns = nearest[:, pixels[:, 1], pixels[:, 0]]
     uv = interpolate_corners(
-        arrays["uv"], arrays["uv_triangles"], fragments.pix_to_face[rows, columns], fragments.bary_coords[rows, columns]
+        arrays["uv"],
+        arrays["uv_triangles"],
+        fragments.pix_to_face[rows, columns],
+        fragments.bary_coords[rows, columns],
     )
     missed = np.hypot(rows - pixels[:, 1], columns - pixels[:, 0]) > 8
     uv[missed] = np.nan
@@ -125,7 +150,10 @@ def _render(arrays, vertices, texture, camera):
     pixels = np.stack([uv[..., 1] * size - 0.5, uv[..., 0] * size - 0.5])
     color = np.stack([map_coordinates(texture[..., c], pixels, order=1, mode="nearest") for c in range(3)], -1)
     normals = interpolate_corners(
-        vertex_normals(vertices, arrays["triangles"]), arrays["triangles"], fragments.pix_to_face, fragments.bary_coords
+        vertex_normals(vertices, arrays["triangles"]),
+        arrays["triangles"],
+        fragments.pix_to_face,
+        fragments.bary_coords,
     )
     hit = fragments.pix_to_face >= 0
     region = np.where(hit, arrays["triangle_regions"][fragments.pix_to_face], SKIN)

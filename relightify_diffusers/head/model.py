@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import AssetError
+from relightify_diffusers.errors import AssetError
 
 SKIN, EYES, INSIDE = 0, 1, 2
 
@@ -35,8 +35,8 @@ class HeadModel:
     expression_basis: (E, V, 3), displacement at weight 1. expression_names: E ARKit names. triangles: (F, 3).
     atlas: AtlasUV. mirror: (V,) index of each vertex's mirror image. landmark_triangles: (68,),
     landmark_barycentrics: (68, 3), the iBUG points on the mesh. contour_triangles: (17, C), contour_barycentrics:
-    (17, C, 3), the points along which each jaw-line landmark slides as the head turns, outermost first. eye_centers: (2, 3) centers of the right and left eyeball on the template.
-    makehuman_uv: (T, 2), MakeHuman's UV of each atlas vertex (NaN where it has none). provenance: dict.
+    (17, C, 3), the points along which each jaw-line landmark slides as the head turns, outermost first.
+    eye_centers: (2, 3) centers of the right and left eyeball on the template. makehuman_uv: (T, 2), MakeHuman's UV of each atlas vertex (NaN where it has none). provenance: dict.
     """
 
     template: np.ndarray
@@ -55,7 +55,7 @@ class HeadModel:
     provenance: dict
 
     def vertices(self, identity: np.ndarray, expression: np.ndarray) -> np.ndarray:
-        """Vertices (V, 3) in meters of an identity (K,) in standard deviations and expression weights (E,) in [0, 1]."""
+        """Vertices (V, 3) in meters of an identity (K,) in standard deviations and expression weights (E,)."""
         shape = self.template + np.tensordot(identity, self.identity_basis[: len(identity)], axes=1)
         return shape + np.tensordot(expression, self.expression_basis, axes=1)
 

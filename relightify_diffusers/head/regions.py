@@ -6,15 +6,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
-from ..rendering.atlas import AtlasTexels, bake_atlas
-from .model import EYES, INSIDE, SKIN, HeadModel
+from relightify_diffusers.head.model import EYES, INSIDE, SKIN, HeadModel
+from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas
 
 SUPERSAMPLING = 4
 
 # Microfacet roughness (glTF's perceptual roughness) by region. Weyrich et al. 2006 ("Analysis of human faces using a
 # measurement-based skin reflectance model", section 6) measured Torrance-Sparrow slopes between about 0.2 and 0.4 that
-# fall from the cheeks to the forehead, nose and lips; perceptual roughness is the square root of that slope. The values
-# inside this range are ours; eyes and hair are not from that source.
+# fall from the cheeks to the forehead, nose and lips; perceptual roughness is the square root of that slope. The
+# values inside this range are ours; eyes and hair are not from that source.
 ROUGHNESS = {
     "skin": 0.56, "forehead": 0.51, "nose": 0.47, "lips": 0.46, "beard": 0.60, "scalp": 0.62, "ears": 0.55,
     "eyes": 0.12, "inside": 0.35,
@@ -56,7 +56,11 @@ def region_masks(head: HeadModel, resolution: int, texels: AtlasTexels | None = 
     }
     skin = (region == SKIN).astype(np.float32)
     masks = {name: (mask * skin).astype(np.float32) for name, mask in masks.items()}
-    masks |= {"skin": skin, "eyes": (region == EYES).astype(np.float32), "inside": (region == INSIDE).astype(np.float32)}
+    masks |= {
+        "skin": skin,
+        "eyes": (region == EYES).astype(np.float32),
+        "inside": (region == INSIDE).astype(np.float32),
+    }
     return masks
 
 

@@ -147,7 +147,7 @@ class DlibDetector:
 
     def _face(self, picture: Image.Image, candidate: _Candidate) -> Face:
         """The candidate's face, from the turn at which the landmarks depend least on the exact box."""
-        results = []
+        results: list = []
         for start in self._alternatives(picture, candidate):
             points, spread = self._regress(picture, start)
             across = points[42:48].mean(axis=0) - points[36:42].mean(axis=0)

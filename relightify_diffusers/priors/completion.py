@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..errors import UsageError
-from ..maps import LAYOUT
-from .gaussian import GaussianPrior
+from relightify_diffusers.errors import UsageError
+from relightify_diffusers.maps import LAYOUT
+from relightify_diffusers.priors.gaussian import GaussianPrior
 
 # "default" starts the sampler from the Gaussian posterior, "replace" from noise (the paper's sampling), "gaussian" is
 # the posterior mean itself.
@@ -50,6 +50,7 @@ def complete(
     if method == "replace" and strength not in (None, 1.0):
         raise UsageError("the method 'replace' samples from noise: it takes no --strength below 1")
     posterior = prior.posterior(torch.from_numpy(texture) * 2 - 1, torch.from_numpy(observed))
+    assert posterior.std is not None
     mean = (posterior.mean * 0.5 + 0.5).clamp(0, 1)
     std = posterior.std[LAYOUT.slice("diffuse_albedo")].mean(dim=0).numpy() * 0.5
     if method == "gaussian":
@@ -58,7 +59,12 @@ def complete(
         maps["normals"] = _unit(maps["normals"])
         return Completion(maps, std, 0)
     warm = method == "default"
-    calls = []
+    calls: list[int] = []
+
+    def count(_pipeline, step, _timestep, tensors):
+        calls.append(step)
+        return tensors
+
     output = pipeline(
         texture=torch.from_numpy(texture)[None],
         mask=torch.from_numpy(observed.astype(np.float32))[None, None],
@@ -67,7 +73,7 @@ def complete(
         num_inference_steps=num_inference_steps,
         generator=torch.Generator("cpu").manual_seed(seed),
         output_type="np",
-        callback_on_step_end=lambda _pipe, step, _time, kwargs: calls.append(step) or kwargs,
+        callback_on_step_end=count,
     )
     maps = {name: getattr(output, name)[0] for name in LAYOUT.names}
     return Completion(maps, std, len(calls))

@@ -12,12 +12,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..errors import RelightifyError, UsageError
-from ..head.model import HeadModel
-from ..maps import LAYOUT
-from ..rendering.atlas import bake_atlas
-from .sample import VARIANTS, Sample, generate, geometry_of
-from .skin import SkinSources
+from relightify_diffusers.errors import RelightifyError, UsageError
+from relightify_diffusers.head.model import HeadModel
+from relightify_diffusers.maps import LAYOUT
+from relightify_diffusers.rendering.atlas import bake_atlas
+from relightify_diffusers.synthesis.sample import VARIANTS, Sample, generate, geometry_of
+from relightify_diffusers.synthesis.skin import SkinSources
 
 SCHEMA_VERSION = 1
 SAMPLES_PER_PART = 400
@@ -30,10 +30,10 @@ tags: [face, uv-texture, reflectance, synthetic, relightify]
 ---
 # Synthetic UV face maps
 
-{count} samples at {resolution} x {resolution} texels, made by `relightify synthesize` with seed {seed}. Each has four maps
-in the atlas of the bundled head model: `texture` (what a photo would show), `diffuse_albedo`, `specular_albedo` (the
-parameter s of F0 = 0.08 s, linear) and `normals` (head frame, n * 0.5 + 0.5), with the identity, expression, light and
-skin tone they were made from. {variants} consecutive samples share one geometry. Skins: {skins}.
+{count} samples at {resolution} x {resolution} texels, made by `relightify synthesize` with seed {seed}. Each has four
+maps in the atlas of the bundled head model: `texture` (what a photo would show), `diffuse_albedo`, `specular_albedo`
+(the parameter s of F0 = 0.08 s, linear) and `normals` (head frame, n * 0.5 + 0.5), with the identity, expression, light
+and skin tone they were made from. {variants} consecutive samples share one geometry. Skins: {skins}.
 No real person was photographed for it.
 """
 
@@ -108,7 +108,8 @@ def _part_path(output: Path, part: int, parts: int) -> Path:
 
 def features():
     """The dataset's columns, as `datasets.Features`."""
-    from datasets import Features, Image as ImageFeature, Sequence, Value
+    from datasets import Features, Sequence, Value
+    from datasets import Image as ImageFeature
 
     columns = {name: ImageFeature() for name in LAYOUT.names}
     columns |= {"index": Value("int64"), "seed": Value("int64"), "subject": Value("int64"), "tone": Value("float32")}
@@ -137,7 +138,9 @@ def _write_part(path: Path, head: HeadModel, sources: SkinSources, seed: int, in
                 progress.update()
         temporary.replace(path)
     except OSError as error:
-        raise RelightifyError(f"cannot write {path}: {error.strerror or error}; free some space and run again") from error
+        raise RelightifyError(
+            f"cannot write {path}: {error.strerror or error}; free some space and run again"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
-from .noise import fractal_noise
+from relightify_diffusers.synthesis.noise import fractal_noise
 
 if TYPE_CHECKING:
-    from .skin import SkinSources
+    from relightify_diffusers.synthesis.skin import SkinSources
 
 # Linear albedo of hair: black, dark brown, brown, dark blond, blond, red, gray, white; and how often each is drawn.
 HAIR_COLORS = np.array(

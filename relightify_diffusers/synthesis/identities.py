@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..head.model import EYES, HeadModel
-from ..rendering.mesh import vertex_normals
-from ..rendering.rasterizer import EmbreeRasterizer
-from ..rendering.spherical_harmonics import COSINE_LOBE, sh_basis
-from ..rendering.visibility import radiance_transfer
+from relightify_diffusers.head.model import EYES, HeadModel
+from relightify_diffusers.rendering.mesh import vertex_normals
+from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer
+from relightify_diffusers.rendering.spherical_harmonics import COSINE_LOBE, sh_basis
+from relightify_diffusers.rendering.visibility import radiance_transfer
 
 # Combinations of facial actions that occur together, with their largest weights; "Both" stands for Left and Right.
 EXPRESSIONS = {

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..head.model import HeadModel
-from ..maps import linear_to_srgb
-from ..rendering.atlas import AtlasTexels, interpolate
-from ..rendering.brdf import brdf, specular_albedo_terms, specular_f0
-from ..rendering.lights import DirectionalLight
-from ..rendering.mesh import normalize
-from ..rendering.rasterizer import offset_origins
-from ..rendering.spherical_harmonics import sh_basis
-from ..rendering.visibility import VISIBILITY_OFFSET
-from .identities import EYE_OPENNESS, Geometry, eye_vertices
-from .skin import Skin
+from relightify_diffusers.head.model import HeadModel
+from relightify_diffusers.maps import linear_to_srgb
+from relightify_diffusers.rendering.atlas import AtlasTexels, interpolate
+from relightify_diffusers.rendering.brdf import brdf, specular_albedo_terms, specular_f0
+from relightify_diffusers.rendering.lights import DirectionalLight
+from relightify_diffusers.rendering.mesh import normalize
+from relightify_diffusers.rendering.rasterizer import offset_origins
+from relightify_diffusers.rendering.spherical_harmonics import sh_basis
+from relightify_diffusers.rendering.visibility import VISIBILITY_OFFSET
+from relightify_diffusers.synthesis.identities import EYE_OPENNESS, Geometry, eye_vertices
+from relightify_diffusers.synthesis.skin import Skin
 
 # Zonal coefficients of a clamped-cosine lobe, bands 0 to 2 (Ramamoorthi & Hanrahan 2001, equation 8).
 LOBE = np.array([0.886227, 1.023328, 0.495416])
@@ -42,7 +42,7 @@ def sample_light(rng: np.random.Generator) -> Illumination:
     sh[0] = rng.uniform(0.1, 0.7) * _tint(rng) / 0.282095
     for strength in rng.uniform(0.2, 1.0, rng.integers(1, 4)):
         sh += strength * lobe_coefficients(_direction(rng))[:, None] * _tint(rng)
-    suns = ()
+    suns: tuple[DirectionalLight, ...] = ()
     if rng.uniform() < 0.45:
         level = rng.uniform(0.3, 1.6) * np.pi * _tint(rng)
         suns = (DirectionalLight(_direction(rng), level, np.radians(rng.uniform(0.5, 9)), samples=9),)
@@ -78,7 +78,7 @@ def shade_texture(
     scale, bias = specular_albedo_terms(n_dot_v.clip(0.02, 1), rough)
     mirror = 2 * n_dot_v[:, None] * n - view
     # A rough surface sees the light blurred: damp the bands by the lobe's width (Ramamoorthi & Hanrahan 2002, eq. 30).
-    blur = np.exp(-np.repeat([0, 1, 2], [1, 3, 5]) ** 2 * rough[:, None] ** 4)
+    blur = np.exp(-(np.repeat([0, 1, 2], [1, 3, 5]) ** 2) * rough[:, None] ** 4)
     seen = np.maximum((sh_basis(mirror) * blur) @ light.sh, 0)
     specular = (specular_f0(s) * scale + bias)[:, None] * seen * openness
     radiance = albedo / np.pi * irradiance + specular

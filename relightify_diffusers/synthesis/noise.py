@@ -9,7 +9,7 @@ from PIL import Image
 def fractal_noise(
     size: int, rng: np.random.Generator, octaves: int, persistence: float, coarsest: int = 4
 ) -> np.ndarray:
-    """Sum of octaves of interpolated noise (size, size), about unit variance; the first has `coarsest` cells a side."""
+    """Sum of octaves of interpolated noise (size, size), of about unit variance, the first `coarsest` cells a side."""
     result = np.zeros((size, size), np.float32)
     total = 0.0
     for octave in range(octaves):

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..head.model import HeadModel
-from ..head.regions import roughness_map
-from ..maps import BACKGROUND, encode_normals, linear_to_srgb
-from ..rendering.atlas import interpolate
-from ..rendering.mesh import normalize
-from .identities import Geometry, sample_geometry
-from .lights import Illumination, sample_light, shade_texture
-from .skin import SkinSources, sample_skin
+from relightify_diffusers.head.model import HeadModel
+from relightify_diffusers.head.regions import roughness_map
+from relightify_diffusers.maps import BACKGROUND, encode_normals, linear_to_srgb
+from relightify_diffusers.rendering.atlas import interpolate
+from relightify_diffusers.rendering.mesh import normalize
+from relightify_diffusers.synthesis.identities import Geometry, sample_geometry
+from relightify_diffusers.synthesis.lights import Illumination, sample_light, shade_texture
+from relightify_diffusers.synthesis.skin import SkinSources, sample_skin
 
 # Shading variants of one geometry: new skin, new light, the same traced visibility.
 VARIANTS = 4

@@ -10,13 +10,13 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from scipy.special import expit
 
-from ..errors import AssetError
-from ..head.model import HeadModel
-from ..head.regions import region_masks
-from ..maps import individual_typology_angle, srgb_to_linear
-from ..rendering.atlas import AtlasTexels, interpolate
-from .hair import paint_hair
-from .noise import fractal_noise
+from relightify_diffusers.errors import AssetError
+from relightify_diffusers.head.model import HeadModel
+from relightify_diffusers.head.regions import region_masks
+from relightify_diffusers.maps import individual_typology_angle, srgb_to_linear
+from relightify_diffusers.rendering.atlas import AtlasTexels, interpolate
+from relightify_diffusers.synthesis.hair import paint_hair
+from relightify_diffusers.synthesis.noise import fractal_noise
 
 # Unit vectors of melanin and hemoglobin in the space of -log(R, G, B): Tsumura et al. 2003, "Image-based skin color
 # and texture analysis/synthesis by extracting hemoglobin and melanin information in the skin".
@@ -54,7 +54,7 @@ class SkinSources:
     texels: AtlasTexels
 
     @classmethod
-    def load(cls, head: HeadModel, texels: AtlasTexels, assets: Path | None) -> SkinSources:
+    def load(cls, head: HeadModel, texels: AtlasTexels, assets: str | Path | None) -> SkinSources:
         """Prepare the region masks and, from a folder with skins/*.png in MakeHuman's head chart, the skin details."""
         resolution = texels.triangle.shape[0]
         masks = region_masks(head, resolution, texels)
@@ -108,7 +108,7 @@ def sample_skin(sources: SkinSources, rng: np.random.Generator) -> Skin:
 
 def _skin_detail(head, texels: AtlasTexels, skin: np.ndarray, path: Path) -> np.ndarray:
     """Log-albedo of a photo-based skin minus its own low frequencies: the painted soft shading goes with them."""
-    from ..head.build_landmarks import makehuman_to_pixels
+    from relightify_diffusers.head.build_landmarks import makehuman_to_pixels
 
     image = srgb_to_linear(np.asarray(Image.open(path).convert("RGB"), np.float32) / 255)
     uv = interpolate(head.makehuman_uv, head.atlas.uv_triangles, texels)
@@ -167,7 +167,9 @@ def _paint_eyes(albedo: np.ndarray, sources: SkinSources, rng: np.random.Generat
     size = albedo.shape[0]
     v, u = np.meshgrid(*(2 * [(np.arange(size) + 0.5) / size]), indexing="ij")
     gaze = rng.normal(0, 0.006, 2)
-    iris = np.array([(0.06, 0.03, 0.015), (0.16, 0.09, 0.04), (0.10, 0.16, 0.22), (0.12, 0.15, 0.08), (0.2, 0.22, 0.24)])
+    iris = np.array(
+        [(0.06, 0.03, 0.015), (0.16, 0.09, 0.04), (0.10, 0.16, 0.22), (0.12, 0.15, 0.08), (0.2, 0.22, 0.24)]
+    )
     color = iris[rng.choice(5, p=(0.45, 0.2, 0.15, 0.12, 0.08))] * rng.uniform(0.7, 1.3)
     sclera = np.array([0.62, 0.55, 0.50]) * rng.uniform(0.85, 1.1)
     result = albedo.copy()

@@ -1,5 +1,5 @@
 """From photo to UV: which texels the photo shows, and their colors."""
 
-from .unwrap import PartialTexture, TexturingConfig, unwrap
+from relightify_diffusers.texturing.unwrap import PartialTexture, TexturingConfig, unwrap
 
 __all__ = ["PartialTexture", "TexturingConfig", "unwrap"]

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from ..maps import decode_normals, encode_normals, linear_to_srgb, srgb_to_linear
-from ..rendering.atlas import dilate
-from ..rendering.mesh import normalize
+from relightify_diffusers.maps import decode_normals, encode_normals, linear_to_srgb, srgb_to_linear
+from relightify_diffusers.rendering.atlas import dilate
+from relightify_diffusers.rendering.mesh import normalize
 
 # Share of a coarse texel that must be observed for it to count as observed.
 MIN_COVERAGE = 0.6
@@ -25,7 +25,10 @@ NORMAL_SHARE = 0.25
 
 @dataclass(frozen=True)
 class CoarseTexture:
-    """A partial texture at the prior's resolution. texture: (3, R, R) float32 sRGB in [0, 1]. observed: (R, R) bool."""
+    """A partial texture at the prior's resolution.
+
+    texture: (3, R, R) float32 sRGB in [0, 1]. observed: (R, R) bool.
+    """
 
     texture: np.ndarray
     observed: np.ndarray

@@ -45,4 +45,6 @@ def sample_filtered(image: np.ndarray, pixels: np.ndarray, footprints: np.ndarra
 
 def _bilinear(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     coordinates = [pixels[:, 1] - 0.5, pixels[:, 0] - 0.5]
-    return np.stack([map_coordinates(image[..., c], coordinates, order=1, mode="nearest") for c in range(image.shape[-1])], -1)
+    return np.stack(
+        [map_coordinates(image[..., c], coordinates, order=1, mode="nearest") for c in range(image.shape[-1])], -1
+    )

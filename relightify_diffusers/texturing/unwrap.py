@@ -5,24 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_erosion, binary_opening, gaussian_filter, label
+from scipy.ndimage import binary_erosion, binary_opening, gaussian_filter, label
 
-from ..fitting.light import estimate_light
-from ..head.model import INSIDE, SKIN, HeadModel
-from ..maps import linear_to_srgb, srgb_to_linear
-from ..rendering.atlas import AtlasTexels, interpolate
-from ..rendering.cameras import Camera
-from ..rendering.mesh import normalize, vertex_normals
-from ..rendering.rasterizer import EmbreeRasterizer, offset_origins
-from .sampling import footprint, sample_filtered
+from relightify_diffusers.fitting.light import estimate_light
+from relightify_diffusers.head.model import INSIDE, SKIN, HeadModel
+from relightify_diffusers.maps import linear_to_srgb, srgb_to_linear
+from relightify_diffusers.rendering.atlas import AtlasTexels, interpolate
+from relightify_diffusers.rendering.cameras import Camera
+from relightify_diffusers.rendering.mesh import normalize, vertex_normals
+from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer, offset_origins
+from relightify_diffusers.texturing.sampling import footprint, sample_filtered
 
 
 @dataclass(frozen=True)
 class TexturingConfig:
     """Thresholds.
 
-    min_cosine: texels seen flatter than this are dropped. chroma_sigma, luma_low, luma_high: how far skin may be from the median
-    skin in log chromaticity (standard deviations) and from the fitted shading (ratio). margin: texels eroded at the
+    min_cosine: texels seen flatter than this are dropped. chroma_sigma, luma_low, luma_high: how far skin may
+    be from the median skin in log chromaticity (standard deviations) and from the fitted shading (ratio). margin: texels eroded at the
     border of what was seen, in 1/256 of the atlas.
     """
 
@@ -37,8 +37,8 @@ class TexturingConfig:
 class PartialTexture:
     """What the photo shows of the atlas.
 
-    texture: (N, N, 3) sRGB-encoded, 0 where unobserved. observed: (N, N) bool. pixels: (N, N, 2) photo position of each
-    texel. cosine: (N, N) of the viewing angle. visible: (N, N) bool, before the guard against hair and background.
+    texture: (N, N, 3) sRGB-encoded, 0 where unobserved. observed: (N, N) bool. pixels: (N, N, 2) photo position of
+    each texel. cosine: (N, N) of the viewing angle. visible: (N, N) bool, before the guard against hair and background.
     """
 
     texture: np.ndarray
@@ -129,7 +129,9 @@ def _looks_like_face(linear, visible, shading, masks, config: TexturingConfig) -
     ratio = luminance / expected
     skin_luma = (ratio > config.luma_low) & (ratio < config.luma_high)
     # Features that are rightly darker or of another hue than skin.
-    feature = masks["lips"] + masks["brows"] + masks["eyes"] + 1.5 * masks["lids"] + masks["nostrils"] + masks["beard"] > 0.3
+    feature = (
+        masks["lips"] + masks["brows"] + masks["eyes"] + 1.5 * masks["lids"] + masks["nostrils"] + masks["beard"] > 0.3
+    )
     return feature | (skin_chroma & skin_luma)
 
 
