@@ -107,9 +107,9 @@ class FaceReconstructor:
         """Reconstruct the head on a photo.
 
         photo: a path, or a loaded Photo. map_resolution: side of the maps in texels (512). method: "default"
-        (diffusion from a warm start), "gaussian" (closed form, no network) or "replace" (diffusion from noise). strength: of the
-        warm start, in (0, 1]. face: which one, 0 being the largest. The same seed gives the same avatar. Raises
-        NoFaceError, UnsuitableImageError, UsageError or AssetError.
+        (diffusion from a warm start), "gaussian" (closed form, no network) or "replace" (diffusion from noise).
+        strength: of the warm start, in (0, 1]. face: which one, 0 being the largest. The same seed gives the same
+        avatar. Raises NoFaceError, UnsuitableImageError, UsageError or AssetError.
         """
         method = method or "default"
         if method not in METHODS:

@@ -42,9 +42,10 @@ class FittingConfig:
 class HeadFit:
     """A fitted head.
 
-    identity: (K,) standard deviations. expression: (E,) weights in [0, 1]. vertices: (V, 3) in the head frame.
-    camera: of the photo. landmarks: (68, 2) pixels of the fitted model's points. landmark_error_iod: mean distance to
-    the given points over the distance of the outer eye corners. focal_from_exif: whether the focal length started from EXIF.
+    identity: (K,) standard deviations. expression: (E,) weights in [0, 1]. vertices: (V, 3) in the head frame. camera:
+    of the photo. landmarks: (68, 2) pixels of the fitted model's points. landmark_error_iod: mean distance to the
+    given points over the distance of the outer eye corners. focal_from_exif: whether the focal length started from
+    EXIF.
     """
 
     identity: np.ndarray

@@ -32,9 +32,9 @@ tags: [face, uv-texture, reflectance, synthetic, relightify]
 
 {count} samples at {resolution} x {resolution} texels, made by `relightify synthesize` with seed {seed}. Each has four
 maps in the atlas of the bundled head model: `texture` (what a photo would show), `diffuse_albedo`, `specular_albedo`
-(the parameter s of F0 = 0.08 s, linear) and `normals` (head frame, n * 0.5 + 0.5), with the identity, expression, light
-and skin tone they were made from. {variants} consecutive samples share one geometry. Skins: {skins}.
-No real person was photographed for it.
+(the parameter s of F0 = 0.08 s, linear) and `normals` (head frame, n * 0.5 + 0.5), with the identity, expression,
+light and skin tone they were made from. {variants} consecutive samples share one geometry. Skins: {skins}. No real
+person was photographed for it.
 """
 
 

@@ -21,9 +21,9 @@ from relightify_diffusers.texturing.sampling import footprint, sample_filtered
 class TexturingConfig:
     """Thresholds.
 
-    min_cosine: texels seen flatter than this are dropped. chroma_sigma, luma_low, luma_high: how far skin may
-    be from the median skin in log chromaticity (standard deviations) and from the fitted shading (ratio). margin: texels eroded at the
-    border of what was seen, in 1/256 of the atlas.
+    min_cosine: texels seen flatter than this are dropped. chroma_sigma, luma_low, luma_high: how far skin may be from
+    the median skin in log chromaticity (standard deviations) and from the fitted shading (ratio). margin: texels
+    eroded at the border of what was seen, in 1/256 of the atlas.
     """
 
     min_cosine: float = 0.28
@@ -38,7 +38,8 @@ class PartialTexture:
     """What the photo shows of the atlas.
 
     texture: (N, N, 3) sRGB-encoded, 0 where unobserved. observed: (N, N) bool. pixels: (N, N, 2) photo position of
-    each texel. cosine: (N, N) of the viewing angle. visible: (N, N) bool, before the guard against hair and background.
+    each texel. cosine: (N, N) of the viewing angle. visible: (N, N) bool, before the guard against hair and
+    background.
     """
 
     texture: np.ndarray
