@@ -77,7 +77,7 @@ class HeadModel:
         try:
             with np.load(path, allow_pickle=False) as data:
                 return cls._from_arrays(data)
-        except (OSError, KeyError, ValueError) as error:
+        except Exception as error:  # for a damaged file numpy, zipfile, zlib and tokenize each raise their own
             raise AssetError(f"cannot read the head model {path}: {error}") from error
 
     @classmethod
