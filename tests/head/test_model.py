@@ -14,43 +14,15 @@ from relightify_diffusers.rendering.mesh import vertex_normals
 
 # Apple's ARFaceAnchor.BlendShapeLocation, the names that expression weights are exchanged under.
 SIDED = [
-    "browDown",
-    "browOuterUp",
-    "cheekSquint",
-    "eyeBlink",
-    "eyeLookDown",
-    "eyeLookIn",
-    "eyeLookOut",
-    "eyeLookUp",
-    "eyeSquint",
-    "eyeWide",
-    "mouthDimple",
-    "mouthFrown",
-    "mouthLowerDown",
-    "mouthPress",
-    "mouthSmile",
-    "mouthStretch",
-    "mouthUpperUp",
-    "noseSneer",
-]
+    "browDown", "browOuterUp", "cheekSquint", "eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp",
+    "eyeSquint", "eyeWide", "mouthDimple", "mouthFrown", "mouthLowerDown", "mouthPress", "mouthSmile",
+    "mouthStretch", "mouthUpperUp", "noseSneer",
+]  # fmt: skip
 CENTRAL = [
-    "browInnerUp",
-    "cheekPuff",
-    "jawForward",
-    "jawLeft",
-    "jawOpen",
-    "jawRight",
-    "mouthClose",
-    "mouthFunnel",
-    "mouthLeft",
-    "mouthPucker",
-    "mouthRight",
-    "mouthRollLower",
-    "mouthRollUpper",
-    "mouthShrugLower",
-    "mouthShrugUpper",
-    "tongueOut",
-]
+    "browInnerUp", "cheekPuff", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthFunnel",
+    "mouthLeft", "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower",
+    "mouthShrugUpper", "tongueOut",
+]  # fmt: skip
 ARKIT = {name + side for name in SIDED for side in ("Left", "Right")} | set(CENTRAL)
 MIRROR = np.array([-1, 1, 1])
 # The iBUG point that takes each point's place in a mirror.
@@ -198,9 +170,7 @@ def test_landmark_order(landmarks):
     for part in (range(17), range(17, 27), range(31, 36), range(48, 55), range(60, 65)):
         assert (np.diff(x[part]) > 0).all()
     assert (np.diff(y[27:31]) < 0).all()  # down the bridge of the nose
-    assert (
-        y[17:27].mean() > y[36:48].mean() > y[31:36].mean() > y[48:68].mean() > y[8]
-    )  # brows, eyes, nose, mouth, chin
+    assert y[17:27].mean() > y[36:48].mean() > y[31:36].mean() > y[48:68].mean() > y[8]  # brows to chin
     assert (x[36:42] < 0).all() and (x[42:48] > 0).all()
     assert (y[[37, 38]] > y[[41, 40]]).all()  # upper lid, lower lid
     assert (y[49:54] > y[[59, 58, 57, 56, 55]]).all()  # upper lip, lower lip
