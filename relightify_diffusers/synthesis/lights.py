@@ -20,6 +20,8 @@ from relightify_diffusers.synthesis.skin import Skin
 
 # Zonal coefficients of a clamped-cosine lobe, bands 0 to 2 (Ramamoorthi & Hanrahan 2001, equation 8).
 LOBE = np.array([0.886227, 1.023328, 0.495416])
+# Weights of linear sRGB in luminance (IEC 61966-2-1).
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,11 @@ def shade_texture(
 
     facing = n[:, 2] > 0.3
     exposure = 0.85 * np.exp(rng.normal(0, 0.18)) / np.quantile(white[facing].mean(-1), 0.85)
-    balance = np.exp(rng.normal(0, 0.03, 3))
+    # White balance: the camera takes out most of the light's color, more or less well. Without this, warm dark skin
+    # would look to the priors like gray skin in warm light.
+    cast = white[facing].mean(axis=0)
+    adaptation = rng.uniform(0.5, 1.0)
+    balance = (cast / (cast @ LUMINANCE)) ** -adaptation * np.exp(rng.normal(0, 0.03, 3))
     linear = np.clip(radiance * exposure * balance, 0, 1)
     encoded = linear_to_srgb(linear) ** np.exp(rng.normal(0, 0.05))
     encoded += rng.uniform(0, 0.012) * rng.normal(size=encoded.shape)
@@ -125,4 +131,4 @@ def _tint(rng: np.random.Generator) -> np.ndarray:
     strength = 0.5 if rng.uniform() < 0.1 else 0.16
     warm, green = rng.normal(0, strength), rng.normal(0, strength / 4)
     color = np.exp(np.array([warm, green, -warm]))
-    return color / (color @ [0.2126, 0.7152, 0.0722])
+    return color / (color @ LUMINANCE)
