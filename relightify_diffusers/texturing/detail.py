@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from relightify_diffusers.maps import decode_normals, encode_normals, linear_to_srgb, srgb_to_linear
 from relightify_diffusers.rendering.atlas import dilate
@@ -17,6 +17,9 @@ MIN_COVERAGE = 0.6
 # Atlas widths: over which detail fades in from the border of the observed region, over which a difference of tone at
 # that border fades out into the completed region, and within which that difference is measured.
 FADE_IN, FADE_OUT, BAND = 0.03, 0.12, 0.04
+# Width of the low-pass that separates detail from what the prior decides, in coarse texels: about what averaging over
+# a coarse texel and interpolating bicubically amounts to.
+LOW_PASS = 0.6
 # Share of the logarithm of the photo's detail that is taken for pigment, the rest being fine shading. Chosen by eye.
 PIGMENT_SHARE = 0.7
 # Weight of the prior's low-frequency normals against those of the fitted mesh.
@@ -78,10 +81,13 @@ def merge(
     hidden = large["texture"] + step * np.exp(-away / FADE_OUT)[..., None]
     maps["texture"] = np.where(observed[..., None], texture, np.clip(hidden, 0, 1)).astype(np.float32)
 
-    # The detail: what the texture has beyond its own low frequencies, taken the same way for both.
-    low = shrink(texture, observed, len(coarse_inside))
-    smooth = enlarge(spread(low.texture.transpose(1, 2, 0), low.observed), np.ones_like(low.observed), size)
-    ratio = np.log((srgb_to_linear(texture) + 0.01) / (srgb_to_linear(smooth) + 0.01))
+    # The detail: what the texture has beyond its own low frequencies, which are taken from observed texels alone, so
+    # that the border of the observed region is no edge.
+    sigma = LOW_PASS * size / len(coarse_inside)
+    linear = srgb_to_linear(texture)
+    seen = gaussian_filter(observed.astype(np.float32), sigma)[..., None]
+    smooth = gaussian_filter(linear * observed[..., None], (sigma, sigma, 0)) / np.maximum(seen, 1e-6)
+    ratio = np.log((linear + 0.01) / (smooth + 0.01))
     share = PIGMENT_SHARE + (1 - PIGMENT_SHARE) * sharp
     # Sharp regions are narrow, and end at the holes of the atlas rather than at unseen skin: no fading there.
     weight = observed * np.maximum(np.clip(depth / FADE_IN, 0, 1), sharp) * share
