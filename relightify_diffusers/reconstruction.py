@@ -14,7 +14,7 @@ import numpy as np
 from relightify_diffusers.avatar import SCHEMA_VERSION, Avatar, Mesh
 from relightify_diffusers.errors import AssetError, UnsuitableImageError, UsageError
 from relightify_diffusers.fitting import HeadFit, estimate_light, fit_landmarks
-from relightify_diffusers.head.model import HeadModel
+from relightify_diffusers.head.model import SKIN, HeadModel
 from relightify_diffusers.head.regions import region_masks, roughness_map
 from relightify_diffusers.landmarks import DEFAULT_DETECTOR, get_detector, select_face
 from relightify_diffusers.maps import linear_to_srgb, srgb_to_linear
@@ -24,7 +24,8 @@ from relightify_diffusers.priors.gaussian import GaussianPrior
 from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
 from relightify_diffusers.rendering.mesh import normalize, vertex_normals
 from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer
-from relightify_diffusers.rendering.visibility import radiance_transfer
+from relightify_diffusers.rendering.spherical_harmonics import irradiance
+from relightify_diffusers.rendering.visibility import EYE_OPENNESS, radiance_transfer
 from relightify_diffusers.texturing import PartialTexture, unwrap
 from relightify_diffusers.texturing.detail import enlarge, merge, shrink
 
@@ -165,6 +166,10 @@ class FaceReconstructor:
         with watch.stage("maps"):
             maps = self._full_maps(completion, partial, texels, masks, normals)
             light = self._light(maps, partial, texels, transfer)
+            seen_eyes = partial.observed & (masks["eyes"] > 0)
+            maps["diffuse_albedo"][seen_eyes] = eye_albedo(
+                maps["texture"][seen_eyes], interpolate(normals, self.head.triangles, texels)[seen_eyes], light
+            )
         mesh = Mesh(
             fit.vertices.astype(np.float32),
             self.head.triangles,
@@ -208,7 +213,8 @@ class FaceReconstructor:
         return maps
 
     def _light(self, maps: dict, partial: PartialTexture, texels: AtlasTexels, transfer: np.ndarray) -> np.ndarray:
-        used = partial.observed & (partial.cosine > 0.4)
+        skin = self.head.atlas.triangle_regions[texels.triangle] == SKIN
+        used = partial.observed & skin & (partial.cosine > 0.4)
         light = estimate_light(
             srgb_to_linear(maps["texture"][used].astype(np.float64)),
             srgb_to_linear(maps["diffuse_albedo"][used].astype(np.float64)),
@@ -240,6 +246,15 @@ class FaceReconstructor:
                 dict(self.detector.asset_note),
             ],
         }
+
+
+def eye_albedo(texture: np.ndarray, normals: np.ndarray, light_sh: np.ndarray) -> np.ndarray:
+    """Albedo (P, 3), sRGB-encoded, of observed eye texels (P, 3): their color divided by the light on them.
+
+    The prior resolves an eye with six texels, too few to tell an iris from its surroundings. normals: (P, 3).
+    """
+    white = np.maximum(EYE_OPENNESS / np.pi * irradiance(light_sh, normalize(normals)), 0.05)
+    return linear_to_srgb(np.clip(srgb_to_linear(texture.astype(np.float64)) / white, 0.01, 0.8)).astype(np.float32)
 
 
 def photometric_psnr(avatar: Avatar) -> float:

@@ -10,6 +10,10 @@ from relightify_diffusers.rendering.spherical_harmonics import fibonacci_sphere,
 # Meters that lift the ray origins of precomputed visibility: past the creases of a coarse mesh.
 VISIBILITY_OFFSET = 2e-4
 
+# An eyeball has 40 vertices, most of them behind the lids: what is traced there says nothing of the part that shows.
+# Where light on eyes is needed at vertices or texels it is unshadowed, dimmed by this for the lids and lashes.
+EYE_OPENNESS = 0.75
+
 
 def vertex_visibility(
     vertices: np.ndarray, normals: np.ndarray, rasterizer: EmbreeRasterizer, directions: np.ndarray

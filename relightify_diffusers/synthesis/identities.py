@@ -10,7 +10,7 @@ from relightify_diffusers.head.model import EYES, HeadModel
 from relightify_diffusers.rendering.mesh import vertex_normals
 from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer
 from relightify_diffusers.rendering.spherical_harmonics import COSINE_LOBE, sh_basis
-from relightify_diffusers.rendering.visibility import radiance_transfer
+from relightify_diffusers.rendering.visibility import EYE_OPENNESS, radiance_transfer
 
 # Combinations of facial actions that occur together, with their largest weights; "Both" stands for Left and Right.
 EXPRESSIONS = {
@@ -25,11 +25,6 @@ EXPRESSIONS = {
     "squint": {"eyeSquintBoth": 0.9, "browDownBoth": 0.3},
 }
 EXPRESSION_ODDS = (0.34, 0.22, 0.08, 0.06, 0.07, 0.10, 0.04, 0.03, 0.06)
-
-
-# An eyeball has 40 vertices, most of them behind the lids: tracing them would leave the part that shows in shadow. Its
-# light is unshadowed instead, dimmed by this factor for the lids and lashes around it.
-EYE_OPENNESS = 0.75
 
 
 @dataclass(frozen=True)
