@@ -13,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from relightify_diffusers.errors import RelightifyError, UsageError
+from relightify_diffusers.export.directories import check_target
 from relightify_diffusers.head.model import HeadModel
 from relightify_diffusers.maps import LAYOUT
 from relightify_diffusers.rendering.atlas import bake_atlas
@@ -20,6 +21,7 @@ from relightify_diffusers.synthesis.sample import VARIANTS, Sample, generate, ge
 from relightify_diffusers.synthesis.skin import SkinSources
 
 SCHEMA_VERSION = 1
+RECORD = "dataset.json"  # marks a folder as ours
 SAMPLES_PER_PART = 400
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 1024
 
@@ -50,8 +52,9 @@ def synthesize(
     """Write `count` samples to a folder that `datasets.load_dataset` reads, or this job's share of them.
 
     Sample i of a seed does not depend on shard or count. Parts that exist are kept, so that an interrupted run goes on
-    where it stopped. shard: (job, jobs). assets: folder with MakeHuman's CC0 skins; procedural skin without. Raises
-    UsageError for bad numbers or for a folder that holds something else, AssetError for assets that cannot be read.
+    where it stopped. shard: (job, jobs). assets: folder with MakeHuman's CC0 skins; procedural skin without. overwrite:
+    replace a dataset that is there (or an empty folder, nothing else). Raises UsageError for bad numbers or for a
+    folder that holds something else, AssetError for assets that cannot be read.
     """
     output = Path(output)
     _check(count, resolution, shard)
@@ -85,9 +88,11 @@ def _check(count: int, resolution: int, shard: tuple[int, int]) -> None:
 
 def _claim(output: Path, settings: dict, overwrite: bool) -> None:
     """Create the folder with its settings and card, or make sure that an existing one has the same settings."""
-    record = output / "dataset.json"
+    record = output / RECORD
     if output.exists() and overwrite:
-        shutil.rmtree(output)
+        shutil.rmtree(check_target(output, overwrite, marker=RECORD))
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} exists and is not a directory; choose another folder")
     if record.exists():
         if json.loads(record.read_text()) != settings:
             raise UsageError(f"{output} holds a dataset with other settings; choose another folder or --overwrite")
