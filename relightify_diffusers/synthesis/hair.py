@@ -67,6 +67,8 @@ def _brows(sources: SkinSources, rng: np.random.Generator) -> np.ndarray:
     draw = ImageDraw.Draw(image)
     mask = np.asarray(Image.fromarray(sources.masks["brows"]).resize((canvas, canvas), Image.Resampling.BILINEAR))
     rows, columns = np.nonzero(mask > rng.uniform(0.25, 0.6))
+    if not len(rows):  # maps of few texels have no texel that is mostly brow
+        return np.zeros((size, size), np.float32)
     chosen = rng.choice(len(rows), int(rng.uniform(120, 600)))
     thickness = max(1, canvas // 400)
     for row, column in zip(rows[chosen], columns[chosen]):

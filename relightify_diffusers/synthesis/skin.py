@@ -110,7 +110,10 @@ def _skin_detail(head, texels: AtlasTexels, skin: np.ndarray, path: Path) -> np.
     """Log-albedo of a photo-based skin minus its own low frequencies: the painted soft shading goes with them."""
     from relightify_diffusers.head.build_landmarks import makehuman_to_pixels
 
-    image = srgb_to_linear(np.asarray(Image.open(path).convert("RGB"), np.float32) / 255)
+    try:
+        image = srgb_to_linear(np.asarray(Image.open(path).convert("RGB"), np.float32) / 255)
+    except OSError as error:
+        raise AssetError(f"cannot read the skin {path}: {error}") from error
     uv = interpolate(head.makehuman_uv, head.atlas.uv_triangles, texels)
     known = (skin > 0) & np.isfinite(uv).all(-1)
     resolution = len(skin)
