@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 from relightify_diffusers.synthesis.noise import fractal_noise
-
-if TYPE_CHECKING:
-    from relightify_diffusers.synthesis.skin import SkinSources
 
 # Linear albedo of hair: black, dark brown, brown, dark blond, blond, red, gray, white; and how often each is drawn.
 HAIR_COLORS = np.array(
@@ -21,13 +16,16 @@ HAIR_COLORS = np.array(
 HAIR_ODDS = (0.34, 0.24, 0.15, 0.07, 0.05, 0.04, 0.07, 0.04)
 
 
-def paint_hair(albedo: np.ndarray, sources: SkinSources, rng: np.random.Generator) -> np.ndarray:
-    """Blend brows, lashes, beard or stubble and scalp hair over an albedo (N, N, 3), each with its own odds."""
-    masks, size = sources.masks, albedo.shape[0]
+def paint_hair(albedo: np.ndarray, masks: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Blend brows, lashes, beard or stubble and scalp hair over an albedo (N, N, 3), each with its own odds.
+
+    masks: the regions by name, (N, N).
+    """
+    size = albedo.shape[0]
     color = HAIR_COLORS[rng.choice(len(HAIR_COLORS), p=HAIR_ODDS)] * rng.uniform(0.8, 1.3)
     # Brows are mostly darker than the hair of the head.
     brow_color = color * rng.uniform(0.4, 1.0) if color.mean() > 0.1 else color
-    result = _blend(albedo, brow_color, _brows(sources, rng))
+    result = _blend(albedo, brow_color, _brows(masks["brows"], rng))
     result = _blend(result, np.array([0.01, 0.008, 0.008]), _lash_line(masks["lids"], rng))
 
     kind = rng.choice(["none", "stubble", "beard", "mustache"], p=(0.58, 0.2, 0.16, 0.06))
@@ -59,13 +57,13 @@ def _blend(albedo: np.ndarray, color: np.ndarray, alpha: np.ndarray) -> np.ndarr
     return albedo * (1 - alpha[..., None]) + color * alpha[..., None]
 
 
-def _brows(sources: SkinSources, rng: np.random.Generator) -> np.ndarray:
+def _brows(region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Brows as short strokes inside the brow mask, drawn at high resolution and mirrored with small differences."""
-    size = sources.masks["brows"].shape[0]
+    size = region.shape[0]
     canvas = max(512, 2 * size)
     image = Image.new("L", (canvas, canvas))
     draw = ImageDraw.Draw(image)
-    mask = np.asarray(Image.fromarray(sources.masks["brows"]).resize((canvas, canvas), Image.Resampling.BILINEAR))
+    mask = np.asarray(Image.fromarray(region).resize((canvas, canvas), Image.Resampling.BILINEAR))
     rows, columns = np.nonzero(mask > rng.uniform(0.25, 0.6))
     if not len(rows):  # maps of few texels have no texel that is mostly brow
         return np.zeros((size, size), np.float32)

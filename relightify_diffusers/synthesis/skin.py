@@ -100,7 +100,7 @@ def sample_skin(sources: SkinSources, rng: np.random.Generator) -> Skin:
 
     albedo = np.exp(log_albedo)
     albedo = albedo * (1 - 0.75 * masks["nostrils"][..., None])
-    albedo = paint_hair(albedo, sources, rng)
+    albedo = paint_hair(albedo, masks, rng)
     albedo = _paint_eyes(albedo, sources, rng)
     specular = _specular(sources, rng)
     return Skin(np.clip(albedo, 0.004, 0.95).astype(np.float32), specular.astype(np.float32), tone)
