@@ -42,13 +42,19 @@ def complete(
 ) -> Completion:
     """Complete a texture (3, R, R), sRGB in [0, 1], where `observed` (R, R) is false, with all reflectance.
 
-    pipeline: RelightifyInpaintPipeline of resolution R; not needed for "gaussian". Raises UsageError for an unknown
-    method, or for a strength below 1 with "replace", which has nothing to start from.
+    pipeline: RelightifyInpaintPipeline of resolution R; not needed for "gaussian". strength: in (0, 1], the share of
+    the steps that "default" runs (WARM_STRENGTH). Raises UsageError for an unknown method, for a strength out of
+    range or that leaves no step to run, or for one below 1 with "replace", which has nothing to start from.
     """
     if method not in METHODS:
         raise UsageError(f"there is no method {method!r}; available: {', '.join(METHODS)}")
     if method == "replace" and strength not in (None, 1.0):
         raise UsageError("the method 'replace' samples from noise: it takes no --strength below 1")
+    share = WARM_STRENGTH if strength is None else strength
+    if not 0 < share <= 1:
+        raise UsageError(f"the strength must be above 0 and at most 1, got {share:g}")
+    if method == "default" and int(num_inference_steps * share) < 1:
+        raise UsageError(f"{num_inference_steps} steps at strength {share:g} leave none to run; raise one of them")
     posterior = prior.posterior(torch.from_numpy(texture) * 2 - 1, torch.from_numpy(observed))
     assert posterior.std is not None
     mean = (posterior.mean * 0.5 + 0.5).clamp(0, 1)
@@ -69,7 +75,7 @@ def complete(
         texture=torch.from_numpy(texture)[None],
         mask=torch.from_numpy(observed.astype(np.float32))[None, None],
         init_maps=mean[None] if warm else None,
-        strength=(strength or WARM_STRENGTH) if warm else 1.0,
+        strength=share if warm else 1.0,
         num_inference_steps=num_inference_steps,
         generator=torch.Generator("cpu").manual_seed(seed),
         output_type="np",
