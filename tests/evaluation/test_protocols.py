@@ -1,0 +1,123 @@
+"""Held-out subjects and the table made of them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from relightify_diffusers import evaluation
+from relightify_diffusers.errors import UsageError
+from relightify_diffusers.evaluation.protocols import SEED_OFFSET, Subject, subjects, visible_texels
+from relightify_diffusers.head.model import INSIDE, HeadModel
+from relightify_diffusers.maps import LAYOUT
+from relightify_diffusers.rendering.atlas import bake_atlas, interpolate
+from relightify_diffusers.rendering.mesh import vertex_normals
+from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer
+from relightify_diffusers.synthesis.identities import Geometry, sample_geometry
+from relightify_diffusers.synthesis.sample import VARIANTS, generate
+from relightify_diffusers.synthesis.skin import SkinSources
+
+R = 32
+YAWS = (0.0, 60.0)
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadModel:
+    return HeadModel.bundled()
+
+
+@pytest.fixture(scope="module")
+def geometry(head) -> Geometry:
+    return sample_geometry(head, np.random.default_rng(0), directions=32)
+
+
+@pytest.fixture(scope="module")
+def three(head) -> list[Subject]:
+    return list(subjects(head, 3, R, 0, YAWS))
+
+
+def test_subjects(three):
+    assert [subject.yaw for subject in three] == [0, 60, 0]
+    assert len({subject.tone for subject in three}) == 3
+    for subject in three:
+        assert tuple(subject.maps) == LAYOUT.names
+        for values in subject.maps.values():
+            assert values.shape == (R, R, 3) and values.min() >= 0 and values.max() <= 1
+        assert subject.observed.shape == subject.face.shape == (R, R)
+        assert subject.observed.dtype == subject.face.dtype == bool
+        hidden = subject.face & ~subject.observed
+        assert (subject.observed & subject.face).sum() > 100 and hidden.sum() > 50
+    # The same face mask for all, and more hidden of a head that is turned.
+    np.testing.assert_array_equal(three[0].face, three[1].face)
+    assert three[1].observed.sum() < 0.8 * three[0].observed.sum()
+
+
+def test_truth_is_the_sample_averaged(head, three):
+    """Subject 1 is the first sample of the second geometry of an offset seed; cells of 2 x 2 texels are averaged."""
+    texels = bake_atlas(head.atlas.uv, head.atlas.uv_triangles, 2 * R)
+    sample = generate(head, SkinSources.load(head, texels, None), SEED_OFFSET, VARIANTS)
+    assert three[1].tone == sample.tone
+    expected = sample.maps["diffuse_albedo"].reshape(R, 2, R, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(three[1].maps["diffuse_albedo"], expected, atol=1e-6)
+
+
+def test_subjects_do_not_depend_on_their_number(head, three):
+    (first,) = subjects(head, 1, R, 0, YAWS)
+    np.testing.assert_array_equal(first.maps["texture"], three[0].maps["texture"])
+    np.testing.assert_array_equal(first.observed, three[0].observed)
+    (other,) = subjects(head, 1, R, 1, YAWS)
+    assert np.abs(other.maps["texture"] - first.maps["texture"]).mean() > 0.01
+
+
+def test_visible_texels(head, geometry):
+    """From the front the face and never the back; from the side that side."""
+    texels = bake_atlas(head.atlas.uv, head.atlas.uv_triangles, 64)
+    points = interpolate(geometry.vertices, head.triangles, texels)
+    back = texels.inside & (points[..., 2] < -0.03)
+    inside = texels.inside & (head.atlas.triangle_regions[texels.triangle] == INSIDE)
+    views = {yaw: visible_texels(head, geometry, texels, yaw) for yaw in (-60, 0, 60)}
+    assert not views[0][back].any()
+    for view in views.values():
+        assert view.dtype == bool and not view[inside].any() and not view[~texels.inside].any()
+    row, column = (head.landmark_uv[29, ::-1] * 64).astype(int)
+    assert views[0][row, column]  # the nose
+    left, right = np.s_[:, 40:], np.s_[:, :24]  # of the subject
+    assert views[60][left].sum() > 3 * views[60][right].sum()
+    assert views[-60][right].sum() > 3 * views[-60][left].sum()
+
+
+def test_visibility_of_a_symmetric_head_is_symmetric(head):
+    texels = bake_atlas(head.atlas.uv, head.atlas.uv_triangles, 64)
+    normals = vertex_normals(head.template, head.triangles)
+    rasterizer = EmbreeRasterizer(head.template, head.triangles)
+    template = Geometry(np.zeros(1), np.zeros(52), head.template, normals, np.zeros((1, 9)), rasterizer)
+    right, left = (visible_texels(head, template, texels, yaw) for yaw in (-30, 30))
+    assert right.sum() > 500
+    assert (right != left[:, ::-1]).sum() < 0.04 * right.sum()
+
+
+def test_run_prints_a_table_and_writes_it(tmp_path, capsys):
+    path = tmp_path / "table.json"
+    assert evaluation.run(2, path, method="gaussian") == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split("|")[1].strip() for line in lines] == ["method", "---", "texture as albedo", "gaussian"]
+    assert len({line.count("|") for line in lines}) == 1
+    record = json.loads(path.read_text())
+    assert (record["subjects"], record["seed"], record["skins"], record["yaws"]) == (2, 0, "procedural", [0, 30, 60])
+    known, gaussian = record["rows"]
+    assert gaussian["method"] == "gaussian" and gaussian["unet_calls"] == 0
+    assert 0 < gaussian["seconds"] < 30
+    # Completing beats nothing: a person's hidden texture and albedo come out better than the lit texture taken for it.
+    assert gaussian["hidden_texture_psnr"] > 20
+    assert gaussian["diffuse_albedo_psnr"] > known["diffuse_albedo_psnr"]
+    assert gaussian["normal_error_deg"] < 15
+    assert gaussian["true_mean_albedo"] == known["true_mean_albedo"]
+    assert known["border_step"] == known["true_border_step"] == gaussian["true_border_step"]
+
+
+def test_run_refuses(tmp_path):
+    with pytest.raises(UsageError, match="no method 'magic'"):
+        evaluation.run(1, method="magic")
+    assert not list(tmp_path.iterdir())
