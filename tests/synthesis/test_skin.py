@@ -93,7 +93,7 @@ def test_hair_colors():
 def test_hair_grows_where_hair_grows(sources):
     """White paper painted with hair: nose and cheeks stay white, brows and scalp darken in most draws."""
     paper = np.ones((32, 32, 3))
-    painted = np.array([paint_hair(paper, sources, np.random.default_rng(i)).mean(axis=-1) for i in range(20)])
+    painted = np.array([paint_hair(paper, sources.masks, np.random.default_rng(i)).mean(axis=-1) for i in range(20)])
     assert painted.min() >= 0 and painted.max() <= 1 + 1e-6
     bare = (sources.masks["nose"] > 0.9) & (sources.masks["beard"] < 0.01) & (sources.masks["lids"] < 0.1)
     assert bare.sum() > 5 and np.abs(painted[:, bare] - 1).max() < 0.02
