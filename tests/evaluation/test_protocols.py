@@ -9,7 +9,7 @@ import pytest
 
 from relightify_diffusers import evaluation
 from relightify_diffusers.errors import UsageError
-from relightify_diffusers.evaluation.protocols import SEED_OFFSET, Subject, subjects, visible_texels
+from relightify_diffusers.evaluation.protocols import CAMERA_DISTANCE, SEED_OFFSET, Subject, subjects, visible_texels
 from relightify_diffusers.head.model import INSIDE, HeadModel
 from relightify_diffusers.maps import LAYOUT
 from relightify_diffusers.rendering.atlas import bake_atlas, interpolate
@@ -86,6 +86,20 @@ def test_visible_texels(head, geometry):
     left, right = np.s_[:, 40:], np.s_[:, :24]  # of the subject
     assert views[60][left].sum() > 3 * views[60][right].sum()
     assert views[-60][right].sum() > 3 * views[-60][left].sum()
+
+
+def test_covered_texels_are_hidden(head, geometry):
+    """What a ray from the camera reaches only after another surface is not seen, however it faces."""
+    texels = bake_atlas(head.atlas.uv, head.atlas.uv_triangles, 64)
+    angle = np.radians(45)
+    camera = CAMERA_DISTANCE * np.array([np.sin(angle), 0, np.cos(angle)])
+    points = interpolate(geometry.vertices, head.triangles, texels)[texels.inside]
+    _, share = geometry.rasterizer.intersect(camera, points - camera)
+    towards = (camera - points) / np.linalg.norm(camera - points, axis=1, keepdims=True)
+    normals = interpolate(geometry.normals, head.triangles, texels)[texels.inside]
+    covered = (share < 0.99) & ((normals * towards).sum(axis=1) > 0.4)
+    assert covered.sum() > 20
+    assert not visible_texels(head, geometry, texels, 45)[texels.inside][covered].any()
 
 
 def test_visibility_of_a_symmetric_head_is_symmetric(head):

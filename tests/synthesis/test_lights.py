@@ -76,6 +76,14 @@ def test_exposure_by_hand(head, geometry, texels, surface):
     assert 0.08 < np.std(np.log(values)) < 0.35
 
 
+def test_exposure_is_for_the_face(head, geometry, texels, surface):
+    """A strong light from behind does not darken the face: it hardly changes the exposure."""
+    front = uniform(0.5)
+    behind = Illumination(front.sh + 2 * lobe_coefficients(np.array([0, 0, -1.0]))[:, None], ())
+    exposures = [shade(head, geometry, texels, surface, light)[1] for light in (front, behind)]
+    assert 0.6 < exposures[1] / exposures[0] < 1.05
+
+
 def test_uniform_light_leaves_ambient_occlusion_only(head, geometry, texels, surface):
     """On open skin the texture is flat; where the surroundings are hidden it is darker."""
     texture, _ = shade(head, geometry, texels, surface, uniform(1.0))
