@@ -52,9 +52,9 @@ def synthesize(
     """Write `count` samples to a folder that `datasets.load_dataset` reads, or this job's share of them.
 
     Sample i of a seed does not depend on shard or count. Parts that exist are kept, so that an interrupted run goes on
-    where it stopped. shard: (job, jobs). assets: folder with MakeHuman's CC0 skins; procedural skin without. overwrite:
-    replace a dataset that is there (or an empty folder, nothing else). Raises UsageError for bad numbers or for a
-    folder that holds something else, AssetError for assets that cannot be read.
+    where it stopped. shard: (job, jobs). assets: folder with MakeHuman's CC0 skins; procedural skin without.
+    overwrite: replace a dataset that is there (or an empty folder, nothing else). Raises UsageError for bad numbers or
+    for a folder that holds something else, AssetError for assets that cannot be read.
     """
     output = Path(output)
     _check(count, resolution, shard)
