@@ -15,6 +15,9 @@ from relightify_diffusers.priors.gaussian import GaussianPrior
 # the posterior mean itself.
 METHODS = ("default", "gaussian", "replace")
 WARM_STRENGTH = 0.4
+# Standard deviation in [-1, 1] units with which the Gaussian takes the texels of a photo. 0.1 completes synthetic faces
+# best (by 0.7 dB of hidden texture), but lets the detail of real ones, which the generator lacks, distort their tone.
+OBSERVATION_NOISE = 0.3
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def complete(
         raise UsageError(f"the strength must be above 0 and at most 1, got {share:g}")
     if method == "default" and int(num_inference_steps * share) < 1:
         raise UsageError(f"{num_inference_steps} steps at strength {share:g} leave none to run; raise one of them")
-    posterior = prior.posterior(torch.from_numpy(texture) * 2 - 1, torch.from_numpy(observed))
+    posterior = prior.posterior(torch.from_numpy(texture) * 2 - 1, torch.from_numpy(observed), noise=OBSERVATION_NOISE)
     assert posterior.std is not None
     mean = (posterior.mean * 0.5 + 0.5).clamp(0, 1)
     std = posterior.std[LAYOUT.slice("diffuse_albedo")].mean(dim=0).numpy() * 0.5
