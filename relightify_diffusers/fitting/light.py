@@ -33,8 +33,7 @@ def estimate_light(
     for _ in range(rounds):
         for channel in range(3):
             design = albedo[:, channel, None] / np.pi * transfer
-            scale = np.mean(design[:, 0] ** 2) / max(weights.mean(), 1e-9)
-            normal = design.T @ (robust[:, None] * design) + np.diag(prior * scale)
+            normal = design.T @ (robust[:, None] * design) + np.diag(prior * np.mean(design[:, 0] ** 2))
             sh[:, channel] = np.linalg.solve(normal, design.T @ (robust * radiance[:, channel]))
         predicted = np.maximum(albedo / np.pi * (transfer @ sh), 1e-4)
         relative = np.abs(radiance - predicted).mean(axis=1) / (predicted.mean(axis=1) + 0.02)

@@ -15,8 +15,9 @@ from relightify_diffusers.priors.gaussian import GaussianPrior
 # the posterior mean itself.
 METHODS = ("default", "gaussian", "replace")
 WARM_STRENGTH = 0.4
-# Standard deviation in [-1, 1] units with which the Gaussian takes the texels of a photo. 0.1 completes synthetic faces
-# best (by 0.7 dB of hidden texture), but lets the detail of real ones, which the generator lacks, distort their tone.
+# Standard deviation in [-1, 1] units with which the Gaussian takes the texels of a photo. 0.1 completes synthetic
+# faces best (by 0.7 dB of hidden texture), but lets the detail of real ones, which the generator lacks, distort their
+# tone.
 OBSERVATION_NOISE = 0.3
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from relightify_diffusers.errors import RelightifyError, UsageError
-from relightify_diffusers.export.directories import check_target
+from relightify_diffusers.export.directories import check_target, whole_file
 from relightify_diffusers.head.model import HeadModel
 from relightify_diffusers.maps import LAYOUT
 from relightify_diffusers.rendering.atlas import bake_atlas
@@ -94,15 +94,23 @@ def _claim(output: Path, settings: dict, overwrite: bool) -> None:
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} exists and is not a directory; choose another folder")
     if record.exists():
-        if json.loads(record.read_text()) != settings:
+        try:
+            held = json.loads(record.read_text())
+        except ValueError:
+            raise UsageError(f"{record} is damaged; choose another folder or --overwrite") from None
+        if held != settings:
             raise UsageError(f"{output} holds a dataset with other settings; choose another folder or --overwrite")
         return
-    if output.exists() and any(output.iterdir()):
+    if output.exists() and any(not path.name.startswith(".") for path in output.iterdir()):
         raise UsageError(f"{output} exists and is not a dataset of ours; choose another folder or --overwrite")
     try:
-        (output / "data").mkdir(parents=True, exist_ok=True)
-        (output / "README.md").write_text(CARD.format(**settings, variants=VARIANTS))
-        record.write_text(json.dumps(settings, indent=1))
+        output.mkdir(parents=True, exist_ok=True)
+        # The record comes first and at once: jobs that start together find either an empty folder or a whole record.
+        with whole_file(record, overwrite=True) as path:
+            path.write_text(json.dumps(settings, indent=1))
+        with whole_file(output / "README.md", overwrite=True) as path:
+            path.write_text(CARD.format(**settings, variants=VARIANTS))
+        (output / "data").mkdir(exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write to {output}: {error.strerror}") from error
 

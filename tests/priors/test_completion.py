@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 from relightify_diffusers.errors import UsageError
 from relightify_diffusers.maps import LAYOUT
 from relightify_diffusers.pipelines.relightify_inpaint import RelightifyInpaintPipeline
-from relightify_diffusers.priors.completion import METHODS, WARM_STRENGTH, complete
+from relightify_diffusers.priors.completion import METHODS, OBSERVATION_NOISE, WARM_STRENGTH, complete
 from relightify_diffusers.priors.gaussian import GaussianPrior
 
 R = 16
@@ -85,7 +85,7 @@ def test_calls_of_the_network(prior, pipeline, texture, observed):
 
 def test_gaussian_needs_no_pipeline_and_is_the_posterior(prior, texture, observed):
     result = complete(texture, observed, prior, method="gaussian")
-    posterior = prior.posterior(torch.from_numpy(texture) * 2 - 1, torch.from_numpy(observed))
+    posterior = prior.posterior(torch.from_numpy(texture) * 2 - 1, torch.from_numpy(observed), OBSERVATION_NOISE)
     expected = (posterior.mean * 0.5 + 0.5).clamp(0, 1)
     albedo = expected[LAYOUT.slice("diffuse_albedo")].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(result.maps["diffuse_albedo"], albedo, atol=1e-6)
