@@ -18,8 +18,9 @@ from relightify_diffusers.head.model import SKIN, HeadModel
 from relightify_diffusers.head.regions import region_masks, roughness_map
 from relightify_diffusers.landmarks import DEFAULT_DETECTOR, get_detector, select_face
 from relightify_diffusers.maps import linear_to_srgb, srgb_to_linear
+from relightify_diffusers.methods import METHODS
 from relightify_diffusers.photo import Photo, load_photo
-from relightify_diffusers.priors.completion import METHODS, Completion, complete
+from relightify_diffusers.priors.completion import Completion, complete
 from relightify_diffusers.priors.gaussian import GaussianPrior
 from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
 from relightify_diffusers.rendering.mesh import normalize, vertex_normals

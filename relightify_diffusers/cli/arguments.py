@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relightify_diffusers.errors import UsageError
+from relightify_diffusers.methods import METHODS
 
-METHODS = ("default", "gaussian", "replace")
 # torch.Generator takes 64-bit seeds; numpy takes no negative ones.
 MAX_SEED = 2**63 - 1
 

@@ -14,6 +14,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="JSON file to write, besides the printed table")
     parser.add_argument("--assets", metavar="DIR", help="folder of MakeHuman skins (default: procedural skin)")
     add_model_arguments(parser)
+    parser.set_defaults(method=None)  # all of them
 
 
 def run(args: argparse.Namespace) -> int:

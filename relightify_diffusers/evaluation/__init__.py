@@ -28,7 +28,7 @@ def run(
     method: one of the completion methods, or None for the Gaussian, the default and the paper's sampling. The texture
     itself taken as albedo is the baseline in every table.
     """
-    from relightify_diffusers.priors.completion import METHODS
+    from relightify_diffusers.methods import METHODS
 
     methods = ("gaussian", "default", "replace") if method is None else (method,)
     if not set(methods) <= set(METHODS):

@@ -9,11 +9,10 @@ import torch
 
 from relightify_diffusers.errors import UsageError
 from relightify_diffusers.maps import LAYOUT
+from relightify_diffusers.methods import METHODS
 from relightify_diffusers.priors.gaussian import GaussianPrior
 
-# "default" starts the sampler from the Gaussian posterior, "replace" from noise (the paper's sampling), "gaussian" is
-# the posterior mean itself.
-METHODS = ("default", "gaussian", "replace")
+# Share of the noise schedule that "default" runs from the Gaussian posterior.
 WARM_STRENGTH = 0.4
 # Standard deviation in [-1, 1] units with which the Gaussian takes the texels of a photo. 0.1 completes synthetic
 # faces best (by 0.7 dB of hidden texture), but lets the detail of real ones, which the generator lacks, distort their

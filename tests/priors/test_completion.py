@@ -9,8 +9,9 @@ from diffusers import DDIMScheduler, UNet2DModel
 
 from relightify_diffusers.errors import UsageError
 from relightify_diffusers.maps import LAYOUT
+from relightify_diffusers.methods import METHODS
 from relightify_diffusers.pipelines.relightify_inpaint import RelightifyInpaintPipeline
-from relightify_diffusers.priors.completion import METHODS, OBSERVATION_NOISE, WARM_STRENGTH, complete
+from relightify_diffusers.priors.completion import OBSERVATION_NOISE, WARM_STRENGTH, complete
 from relightify_diffusers.priors.gaussian import GaussianPrior
 
 R = 16
