@@ -13,7 +13,7 @@ from relightify_diffusers.methods import METHODS
 from relightify_diffusers.priors.gaussian import GaussianPrior
 
 # Share of the noise schedule that "default" runs from the Gaussian posterior.
-WARM_STRENGTH = 0.4
+WARM_STRENGTH = 0.2
 # Standard deviation in [-1, 1] units with which the Gaussian takes the texels of a photo. 0.1 completes synthetic
 # faces best (by 0.7 dB of hidden texture), but lets the detail of real ones, which the generator lacks, distort their
 # tone.
