@@ -120,6 +120,15 @@ def test_the_same_seed_writes_the_same_files(portrait, directory, tmp_path):
             assert (directory / name).read_bytes() == (again / name).read_bytes(), name
 
 
+def test_the_network_refines_the_closed_form_and_does_not_replace_it(portrait, avatar):
+    """A network of another resolution, or one that was not trained, leaves colored patches here."""
+    instant = FaceReconstructor.from_pretrained()(portrait, method="gaussian", map_resolution=RESOLUTION)
+    specular = avatar.maps["specular_albedo"]
+    assert np.ptp(specular, axis=-1).mean() < 0.02  # three equal channels
+    difference = np.abs(avatar.maps["diffuse_albedo"] - instant.maps["diffuse_albedo"]).mean()
+    assert 0.002 < difference < 0.05
+
+
 def test_instant_mode_makes_no_network_call(portrait):
     avatar = FaceReconstructor.from_pretrained()(portrait, method="gaussian", map_resolution=128)
     assert avatar.record["model"]["unet_calls"] == 0
