@@ -20,7 +20,7 @@ from relightify_diffusers.landmarks import DEFAULT_DETECTOR, get_detector, selec
 from relightify_diffusers.maps import linear_to_srgb, srgb_to_linear
 from relightify_diffusers.methods import METHODS
 from relightify_diffusers.photo import Photo, load_photo
-from relightify_diffusers.priors.completion import Completion, complete
+from relightify_diffusers.priors.completion import WARM_STRENGTH, Completion, complete
 from relightify_diffusers.priors.gaussian import GaussianPrior
 from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
 from relightify_diffusers.rendering.mesh import normalize, vertex_normals
@@ -74,7 +74,7 @@ class FaceReconstructor:
             local = Path(model)
             if local.exists() and not (local / "model_index.json").exists():
                 raise AssetError(f"{model} is not a pipeline folder: it has no model_index.json")
-            if not local.exists() and str(model).count("/") != 1:
+            if not local.exists() and (local.is_absolute() or str(model).count("/") != 1):
                 raise AssetError(f"there is no model folder {model}; give a folder or a Hub id (owner/name)")
             if (local / PRIOR_FILE).exists():
                 prior_path = local / PRIOR_FILE
@@ -236,7 +236,7 @@ class FaceReconstructor:
                 "resolution": self.prior.resolution,
                 "steps": 0 if method == "gaussian" else steps,
                 "unet_calls": completion.unet_calls,
-                "strength": strength,
+                "strength": {"gaussian": None, "replace": 1.0}.get(method, strength or WARM_STRENGTH),
                 "method": method,
             },
             "seed": seed,

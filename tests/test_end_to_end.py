@@ -48,7 +48,8 @@ def test_every_file_of_the_contract_is_there(directory):
     assert np.shape(record["camera"]["K"]) == (3, 3)
     assert np.shape(record["camera"]["world_to_camera"]) == (3, 4)
     assert np.shape(record["light"]["sh"]) == (9, 3)
-    assert record["model"]["method"] == "default" and record["model"]["unet_calls"] > 0
+    assert record["model"]["method"] == "default" and record["model"]["unet_calls"] == 2
+    assert record["model"]["strength"] == 0.2
     assert len(record["expression"]) == 52
 
 
@@ -149,3 +150,11 @@ def test_relighting_from_opposite_sides_lights_opposite_cheeks(directory, tmp_pa
     rows = slice(40, 70)
     assert pictures[0][rows, left].mean() > 1.5 * pictures[0][rows, right].mean()
     assert pictures[1][rows, right].mean() > 1.5 * pictures[1][rows, left].mean()
+
+
+@pytest.mark.parametrize("name", ["/no/such/model", "/nothing", "no/such/folder", "missing"])
+def test_a_missing_model_is_one_line_and_exit_code_5(name, portrait, tmp_path, capsys):
+    assert main(["reconstruct", str(portrait), "-o", str(tmp_path / "a"), "--model", name]) == 5
+    error = capsys.readouterr().err.strip()
+    assert "there is no model folder" in error and "\n" not in error
+    assert not (tmp_path / "a").exists()
