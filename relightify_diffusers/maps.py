@@ -73,8 +73,11 @@ def decode_normals(x):
     return x * 2.0 - 1.0
 
 
+# Weights of linear sRGB in luminance (IEC 61966-2-1).
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+
 # Linear sRGB to CIE XYZ for the D65 white point (IEC 61966-2-1).
-_RGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+_RGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], LUMINANCE, [0.0193, 0.1192, 0.9505]])
 
 
 def linear_to_lab(rgb: np.ndarray) -> np.ndarray:

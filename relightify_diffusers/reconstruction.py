@@ -20,7 +20,7 @@ from relightify_diffusers.landmarks import DEFAULT_DETECTOR, get_detector, selec
 from relightify_diffusers.maps import linear_to_srgb, srgb_to_linear
 from relightify_diffusers.methods import METHODS
 from relightify_diffusers.photo import Photo, load_photo
-from relightify_diffusers.priors.completion import WARM_STRENGTH, Completion, complete
+from relightify_diffusers.priors.completion import Completion, complete
 from relightify_diffusers.priors.gaussian import GaussianPrior
 from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
 from relightify_diffusers.rendering.mesh import normalize, vertex_normals
@@ -188,7 +188,7 @@ class FaceReconstructor:
             "focal_length": "exif" if fit.focal_from_exif else "estimated",
             "warnings": warnings,
         }
-        record = self._record(fit, fitted, completion, method, steps, strength, seed, watch)
+        record = self._record(fit, fitted, completion, method, steps, seed, watch)
         return Avatar(mesh, maps, fit.camera, avatar.light_sh, photo.image, record)
 
     def _check_resolution(self) -> None:
@@ -224,7 +224,7 @@ class FaceReconstructor:
         )
         return light.sh
 
-    def _record(self, fit: HeadFit, fitted, completion, method, steps, strength, seed, watch) -> dict:
+    def _record(self, fit: HeadFit, fitted, completion, method, steps, seed, watch) -> dict:
         names = self.head.expression_names
         return {
             "schema_version": SCHEMA_VERSION,
@@ -236,7 +236,7 @@ class FaceReconstructor:
                 "resolution": self.prior.resolution,
                 "steps": 0 if method == "gaussian" else steps,
                 "unet_calls": completion.unet_calls,
-                "strength": {"gaussian": None, "replace": 1.0}.get(method, strength or WARM_STRENGTH),
+                "strength": completion.strength,
                 "method": method,
             },
             "seed": seed,

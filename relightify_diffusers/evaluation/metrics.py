@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from relightify_diffusers.maps import decode_normals
+from relightify_diffusers.rendering.mesh import normalize
+
 
 def psnr(predicted: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB of values in [0, 1] over a mask: (N, N, C), (N, N, C), (N, N) bool."""
@@ -12,9 +15,7 @@ def psnr(predicted: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
 
 def angular_error(predicted: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
     """Mean angle in degrees between encoded normals (N, N, 3) over a mask (N, N)."""
-    a, b = predicted[where] * 2 - 1, truth[where] * 2 - 1
-    a /= np.maximum(np.linalg.norm(a, axis=-1, keepdims=True), 1e-9)
-    b /= np.maximum(np.linalg.norm(b, axis=-1, keepdims=True), 1e-9)
+    a, b = (normalize(decode_normals(normals[where])) for normals in (predicted, truth))
     return float(np.degrees(np.arccos(np.clip((a * b).sum(-1), -1, 1))).mean())
 
 

@@ -13,7 +13,7 @@ from relightify_diffusers.head.model import INSIDE, HeadModel
 from relightify_diffusers.maps import LAYOUT
 from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
 from relightify_diffusers.rendering.mesh import normalize
-from relightify_diffusers.rendering.rasterizer import offset_origins
+from relightify_diffusers.rendering.visibility import seen_from
 from relightify_diffusers.synthesis.identities import Geometry
 from relightify_diffusers.synthesis.sample import VARIANTS, generate
 from relightify_diffusers.synthesis.skin import SkinSources
@@ -64,8 +64,6 @@ def visible_texels(head: HeadModel, geometry: Geometry, texels: AtlasTexels, yaw
     region = np.where(texels.inside, head.atlas.triangle_regions[texels.triangle], INSIDE)
     points = interpolate(geometry.vertices, head.triangles, texels)
     normals = normalize(interpolate(geometry.normals, head.triangles, texels))
-    towards = normalize(camera - points)
-    visible = (region != INSIDE) & ((normals * towards).sum(-1) > MIN_COSINE)
-    hidden = geometry.rasterizer.occluded(offset_origins(points[visible], normals[visible], 5e-4), towards[visible])
-    visible[visible] = ~hidden
+    facing = (region != INSIDE) & ((normals * normalize(camera - points)).sum(-1) > MIN_COSINE)
+    visible = seen_from(camera, points, normals, facing, geometry.rasterizer)
     return binary_erosion(binary_opening(visible))

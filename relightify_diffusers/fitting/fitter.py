@@ -9,11 +9,11 @@ import numpy as np
 from relightify_diffusers.fitting.camera import Pose, initial_pose
 from relightify_diffusers.fitting.losses import LandmarkProblem, PointModel
 from relightify_diffusers.head.model import HeadModel
+from relightify_diffusers.photo import FULL_FRAME_DIAGONAL_MM
 from relightify_diffusers.rendering.cameras import Camera
 
 CONTOUR = slice(0, 17)
 OUTER_EYE_CORNERS = (36, 45)
-DIAGONAL_35MM = 43.267  # millimeters, of a 36 x 24 frame
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def fit_landmarks(
     """
     iod = float(np.linalg.norm(np.subtract(*landmarks[list(OUTER_EYE_CORNERS)])))
     if focal_35mm:
-        focal, focal_sigma = focal_35mm / DIAGONAL_35MM * np.hypot(*image_size), config.exif_focal_sigma
+        focal, focal_sigma = focal_35mm / FULL_FRAME_DIAGONAL_MM * np.hypot(*image_size), config.exif_focal_sigma
     else:
         # What a camera at the expected distance needs for a face of this size.
         spread = np.linalg.norm(np.subtract(*head.landmarks(head.template)[list(OUTER_EYE_CORNERS)]))

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
-SKIN, EYES, INSIDE = 0, 1, 2
+from relightify_diffusers.head.model import EYES, INSIDE, SKIN
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from relightify_diffusers.errors import UsageError
-from relightify_diffusers.maps import LAYOUT
+from relightify_diffusers.maps import LAYOUT, decode_normals, encode_normals
 from relightify_diffusers.methods import METHODS
 from relightify_diffusers.priors.gaussian import GaussianPrior
+from relightify_diffusers.rendering.mesh import normalize
 
 # Share of the noise schedule that "default" runs from the Gaussian posterior.
 WARM_STRENGTH = 0.2
@@ -25,12 +26,14 @@ class Completion:
     """Completed maps at the prior's resolution.
 
     maps: name → (R, R, 3) float32 in [0, 1], normals of unit length. albedo_std: (R, R) float32, standard deviation of
-    the diffuse albedo (mean of its channels, in [0, 1] units). unet_calls: how often the network ran.
+    the diffuse albedo (mean of its channels, in [0, 1] units). unet_calls: how often the network ran. strength:
+    share of the noise schedule that it ran, None for no network.
     """
 
     maps: dict[str, np.ndarray]
     albedo_std: np.ndarray
     unet_calls: int
+    strength: float | None
 
 
 def complete(
@@ -65,9 +68,10 @@ def complete(
     if method == "gaussian":
         maps = {name: values.permute(1, 2, 0).numpy() for name, values in LAYOUT.split(mean).items()}
         maps["texture"] = np.where(observed[..., None], texture.transpose(1, 2, 0), maps["texture"])
-        maps["normals"] = _unit(maps["normals"])
-        return Completion(maps, std, 0)
+        maps["normals"] = encode_normals(normalize(decode_normals(maps["normals"])))
+        return Completion(maps, std, 0, None)
     warm = method == "default"
+    share = share if warm else 1.0
     calls: list[int] = []
 
     def count(_pipeline, step, _timestep, tensors):
@@ -78,16 +82,11 @@ def complete(
         texture=torch.from_numpy(texture)[None],
         mask=torch.from_numpy(observed.astype(np.float32))[None, None],
         init_maps=mean[None] if warm else None,
-        strength=share if warm else 1.0,
+        strength=share,
         num_inference_steps=num_inference_steps,
         generator=torch.Generator("cpu").manual_seed(seed),
         output_type="np",
         callback_on_step_end=count,
     )
     maps = {name: getattr(output, name)[0] for name in LAYOUT.names}
-    return Completion(maps, std, len(calls))
-
-
-def _unit(encoded: np.ndarray) -> np.ndarray:
-    vectors = encoded * 2 - 1
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6) * 0.5 + 0.5).astype(np.float32)
+    return Completion(maps, std, len(calls), share)

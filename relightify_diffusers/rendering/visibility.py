@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from relightify_diffusers.rendering.mesh import normalize
 from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer, offset_origins
 from relightify_diffusers.rendering.spherical_harmonics import fibonacci_sphere, sh_basis
 
 # Meters that lift the ray origins of precomputed visibility: past the creases of a coarse mesh.
 VISIBILITY_OFFSET = 2e-4
+# The same for lines of sight: seen points lie inside the folds of lids and lips, which touch on the coarse mesh.
+SIGHT_OFFSET = 5e-4
 
 # An eyeball has 40 vertices, most of them behind the lids: what is traced there says nothing of the part that shows.
 # Where light on eyes is needed at vertices or texels it is unshadowed, dimmed by this for the lids and lashes.
@@ -30,6 +33,19 @@ def vertex_visibility(
     origins = np.broadcast_to(offset_origins(vertices, normals, VISIBILITY_OFFSET)[:, None], rays.shape)
     occluded = rasterizer.occluded(origins.reshape(-1, 3), rays.reshape(-1, 3))
     return (~occluded).reshape(facing.shape).astype(np.float32)
+
+
+def seen_from(
+    eye: np.ndarray, points: np.ndarray, normals: np.ndarray, candidates: np.ndarray, rasterizer: EmbreeRasterizer
+) -> np.ndarray:
+    """Which surface points have a free line of sight to a camera at `eye` (3,).
+
+    points, normals: (..., 3). candidates: (...) bool, the points to trace. Returns (...) bool, false elsewhere.
+    """
+    seen = candidates.copy()
+    origins = offset_origins(points[candidates], normals[candidates], SIGHT_OFFSET)
+    seen[candidates] = ~rasterizer.occluded(origins, normalize(eye - points[candidates]))
+    return seen
 
 
 def radiance_transfer(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relightify_diffusers.head.model import HeadModel
-from relightify_diffusers.maps import linear_to_srgb
+from relightify_diffusers.maps import LUMINANCE, linear_to_srgb
 from relightify_diffusers.rendering.atlas import AtlasTexels, interpolate
 from relightify_diffusers.rendering.brdf import brdf, specular_albedo_terms, specular_f0
 from relightify_diffusers.rendering.lights import DirectionalLight
@@ -20,8 +20,6 @@ from relightify_diffusers.synthesis.skin import Skin
 
 # Zonal coefficients of a clamped-cosine lobe, bands 0 to 2 (Ramamoorthi & Hanrahan 2001, equation 8).
 LOBE = np.array([0.886227, 1.023328, 0.495416])
-# Weights of linear sRGB in luminance (IEC 61966-2-1).
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from scipy.ndimage import binary_erosion, binary_opening, gaussian_filter, label
 
 from relightify_diffusers.fitting.light import estimate_light
 from relightify_diffusers.head.model import INSIDE, SKIN, HeadModel
-from relightify_diffusers.maps import linear_to_srgb, srgb_to_linear
+from relightify_diffusers.maps import LUMINANCE, linear_to_srgb, srgb_to_linear
 from relightify_diffusers.rendering.atlas import AtlasTexels, interpolate
 from relightify_diffusers.rendering.cameras import Camera
 from relightify_diffusers.rendering.mesh import normalize, vertex_normals
-from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer, offset_origins
+from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer
+from relightify_diffusers.rendering.visibility import seen_from
 from relightify_diffusers.texturing.sampling import footprint, sample_filtered
 
 
@@ -73,20 +74,13 @@ def unwrap(
     region = np.where(inside, head.atlas.triangle_regions[texels.triangle], INSIDE)
     points = interpolate(vertices, head.triangles, texels)
     normals = normalize(interpolate(vertex_normals(vertices, head.triangles), head.triangles, texels))
-    to_camera = camera.center - points
-    distance = np.linalg.norm(to_camera, axis=-1)
-    to_camera /= np.maximum(distance, 1e-9)[..., None]
-    cosine = np.where(inside & (region != INSIDE), (normals * to_camera).sum(-1), np.nan)
+    cosine = np.where(inside & (region != INSIDE), (normals * normalize(camera.center - points)).sum(-1), np.nan)
     pixels = camera.project(np.where(inside[..., None], points, vertices[0]))
 
     width, height = camera.image_size
     in_frame = ((pixels > 1) & (pixels < np.array([width, height]) - 1)).all(-1)
-    visible = in_frame & (np.nan_to_num(cosine, nan=-1) > config.min_cosine)
-    rasterizer = EmbreeRasterizer(vertices, head.triangles)
-    rows = np.flatnonzero(visible)
-    flat_points, flat_normals = points.reshape(-1, 3)[rows], normals.reshape(-1, 3)[rows]
-    occluded = rasterizer.occluded(offset_origins(flat_points, flat_normals, 5e-4), to_camera.reshape(-1, 3)[rows])
-    visible.ravel()[rows[occluded]] = False
+    facing = in_frame & (np.nan_to_num(cosine, nan=-1) > config.min_cosine)
+    visible = seen_from(camera.center, points, normals, facing, EmbreeRasterizer(vertices, head.triangles))
 
     linear = np.zeros((*inside.shape, 3))
     sizes = footprint(np.where(inside[..., None], pixels, 0))
@@ -120,7 +114,7 @@ def _looks_like_face(linear, visible, shading, masks, config: TexturingConfig) -
     spread = 1.4826 * np.median(np.abs(chroma[core] - median), axis=0) + 0.05
     skin_chroma = (np.abs(chroma - median) / spread < config.chroma_sigma).all(-1)
 
-    luminance = linear @ np.array([0.2126, 0.7152, 0.0722])
+    luminance = linear @ LUMINANCE
     skin = visible & (masks["skin"] > 0) & (masks["scalp"] < 0.5)
     # One gray albedo under one light: what remains is the shading that skin here would have.
     weights = core[skin] * 1.0 + 0.05
