@@ -14,7 +14,7 @@ from relightify_diffusers.maps import LAYOUT
 from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
 from relightify_diffusers.rendering.mesh import normalize
 from relightify_diffusers.rendering.visibility import seen_from
-from relightify_diffusers.synthesis.identities import Geometry
+from relightify_diffusers.synthesis.geometry import Geometry
 from relightify_diffusers.synthesis.sample import VARIANTS, generate
 from relightify_diffusers.synthesis.skin import SkinSources
 from relightify_diffusers.texturing.detail import shrink

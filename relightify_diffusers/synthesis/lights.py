@@ -15,7 +15,7 @@ from relightify_diffusers.rendering.mesh import normalize
 from relightify_diffusers.rendering.rasterizer import offset_origins
 from relightify_diffusers.rendering.spherical_harmonics import sh_basis
 from relightify_diffusers.rendering.visibility import EYE_OPENNESS, VISIBILITY_OFFSET
-from relightify_diffusers.synthesis.identities import Geometry, eye_vertices
+from relightify_diffusers.synthesis.geometry import Geometry, eye_vertices
 from relightify_diffusers.synthesis.skin import Skin
 
 # Zonal coefficients of a clamped-cosine lobe, bands 0 to 2 (Ramamoorthi & Hanrahan 2001, equation 8).

@@ -11,7 +11,7 @@ from relightify_diffusers.head.regions import roughness_map
 from relightify_diffusers.maps import BACKGROUND, encode_normals, linear_to_srgb
 from relightify_diffusers.rendering.atlas import interpolate
 from relightify_diffusers.rendering.mesh import normalize
-from relightify_diffusers.synthesis.identities import Geometry, sample_geometry
+from relightify_diffusers.synthesis.geometry import Geometry, sample_geometry
 from relightify_diffusers.synthesis.lights import Illumination, sample_light, shade_texture
 from relightify_diffusers.synthesis.skin import SkinSources, sample_skin
 

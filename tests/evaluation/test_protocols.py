@@ -15,7 +15,7 @@ from relightify_diffusers.maps import LAYOUT
 from relightify_diffusers.rendering.atlas import bake_atlas, interpolate
 from relightify_diffusers.rendering.mesh import vertex_normals
 from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer
-from relightify_diffusers.synthesis.identities import Geometry, sample_geometry
+from relightify_diffusers.synthesis.geometry import Geometry, sample_geometry
 from relightify_diffusers.synthesis.sample import VARIANTS, generate
 from relightify_diffusers.synthesis.skin import SkinSources
 

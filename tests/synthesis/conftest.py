@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from relightify_diffusers.head.model import HeadModel
+from relightify_diffusers.head.regions import region_masks
 from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas
-from relightify_diffusers.synthesis.identities import Geometry, sample_geometry
-from relightify_diffusers.synthesis.skin import SkinSources
+from relightify_diffusers.synthesis.geometry import Geometry, sample_geometry
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +22,10 @@ def texels(head) -> AtlasTexels:
 
 
 @pytest.fixture(scope="session")
-def sources(head, texels) -> SkinSources:
-    return SkinSources.load(head, texels, None)
+def masks(head, texels) -> dict[str, np.ndarray]:
+    return region_masks(head, 32, texels)
 
 
 @pytest.fixture(scope="session")
 def geometry(head) -> Geometry:
-    return sample_geometry(head, np.random.default_rng(0), directions=32)
+    return sample_geometry(head, np.random.default_rng(0))

@@ -12,7 +12,7 @@ from relightify_diffusers.maps import linear_to_srgb, srgb_to_linear
 from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
 from relightify_diffusers.rendering.cameras import Camera, orbit_camera
 from relightify_diffusers.rendering.mesh import normalize
-from relightify_diffusers.synthesis.identities import Geometry, sample_geometry
+from relightify_diffusers.synthesis.geometry import Geometry, sample_geometry
 from relightify_diffusers.texturing import PartialTexture, TexturingConfig, unwrap
 
 N, SIZE = 64, 256

@@ -8,7 +8,7 @@ from scipy.spatial import ConvexHull
 
 from relightify_diffusers.head.model import INSIDE
 from relightify_diffusers.rendering.spherical_harmonics import irradiance
-from relightify_diffusers.synthesis.identities import (
+from relightify_diffusers.synthesis.geometry import (
     EXPRESSION_ODDS,
     EXPRESSIONS,
     eye_vertices,

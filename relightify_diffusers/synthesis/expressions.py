@@ -1,16 +1,10 @@
-"""Random people: identity, expression, and the geometry that shading needs."""
+"""Random facial expressions, as combinations of actions that occur together."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from relightify_diffusers.head.model import EYES, HeadModel
-from relightify_diffusers.rendering.mesh import vertex_normals
-from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer
-from relightify_diffusers.rendering.spherical_harmonics import COSINE_LOBE, sh_basis
-from relightify_diffusers.rendering.visibility import EYE_OPENNESS, radiance_transfer
+from relightify_diffusers.head.model import HeadModel
 
 # Combinations of facial actions that occur together, with their largest weights; "Both" stands for Left and Right.
 EXPRESSIONS = {
@@ -25,40 +19,6 @@ EXPRESSIONS = {
     "squint": {"eyeSquintBoth": 0.9, "browDownBoth": 0.3},
 }
 EXPRESSION_ODDS = (0.34, 0.22, 0.08, 0.06, 0.07, 0.10, 0.04, 0.03, 0.06)
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """A sampled head.
-
-    identity: (K,). expression: (E,). vertices, normals: (V, 3). transfer: (V, 9), spherical-harmonic light to shadowed
-    irradiance. rasterizer: for shadow rays.
-    """
-
-    identity: np.ndarray
-    expression: np.ndarray
-    vertices: np.ndarray
-    normals: np.ndarray
-    transfer: np.ndarray
-    rasterizer: EmbreeRasterizer
-
-
-def sample_geometry(head: HeadModel, rng: np.random.Generator, directions: int = 96) -> Geometry:
-    """Draw an identity (normal scores, clipped at 2.5) and an expression, and trace the head's self-visibility."""
-    identity = np.clip(rng.normal(0, 1, len(head.identity_basis)), -2.5, 2.5)
-    expression = sample_expression(head, rng)
-    vertices = head.vertices(identity, expression)
-    normals = vertex_normals(vertices, head.triangles)
-    rasterizer = EmbreeRasterizer(vertices, head.triangles)
-    transfer = radiance_transfer(vertices, normals, rasterizer, directions)
-    eyes = eye_vertices(head)
-    transfer[eyes] = EYE_OPENNESS * sh_basis(normals[eyes]) * np.array(COSINE_LOBE)
-    return Geometry(identity, expression, vertices, normals, transfer, rasterizer)
-
-
-def eye_vertices(head: HeadModel) -> np.ndarray:
-    """Indices of the vertices of both eyeballs."""
-    return np.unique(head.triangles[head.atlas.triangle_regions == EYES])
 
 
 def sample_expression(head: HeadModel, rng: np.random.Generator) -> np.ndarray:
