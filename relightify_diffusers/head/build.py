@@ -20,6 +20,13 @@ from scipy.spatial import cKDTree
 
 from relightify_diffusers.head.build_atlas import EYES, SKIN, Magnification, build_atlas, split_charts
 from relightify_diffusers.head.build_landmarks import embed_landmarks
+from relightify_diffusers.head.phenotypes import (
+    anny_gender,
+    explained_share,
+    fit_regression,
+    phenotype_features,
+    years_of_anny_age,
+)
 
 # Chosen over a grid of centers and scales: the face between brow and chin has the largest share of the atlas for which
 # the texel density still varies by little more than 2:1 over it.
@@ -56,12 +63,14 @@ def build_shape(population: int, components: int, seed: int) -> dict[str, np.nda
 
     neutral = _to_head_frame(model()["rest_vertices"][0].numpy()[used])
     mirror = _mirror_map(neutral)
-    samples = _sample_population(model, used, population, rng)
+    samples, phenotypes = _sample_population(model, used, population, rng)
     origin = _between_ears(model, used, neutral)
     samples = _align(samples, neutral) - origin
     template = samples.mean(0)
     template = (template + _mirrored(template, mirror)) / 2
     identity, scale, explained = _principal_components(samples - template, components)
+    scores = np.tensordot(samples - template, identity, axes=[(1, 2), (1, 2)]) / scale
+    regression, residual = _regression(phenotypes, scores, scale)
     expression = _expressions(model, used)
 
     atlas = build_atlas(
@@ -88,6 +97,8 @@ def build_shape(population: int, components: int, seed: int) -> dict[str, np.nda
         # Unit-variance scores: a basis vector is the displacement of one standard deviation.
         "identity_basis": (identity / np.abs(identity).max(axis=(1, 2), keepdims=True)).astype(np.float16),
         "identity_scale": (scale * np.abs(identity).max(axis=(1, 2))).astype(np.float32),
+        "phenotype_regression": regression.astype(np.float32),
+        "phenotype_residual": residual.astype(np.float16),
         "expression_names": np.array(model.facial_action_labels),
         "expression_rows": rows.astype(np.int16),
         "expression_columns": columns.astype(np.int16),
@@ -148,8 +159,8 @@ def _mirrored(vertices: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     return vertices[..., mirror, :] * [-1, 1, 1]
 
 
-def _sample_population(model, used, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Adult heads (N, V, 3): phenotypes and local changes with the distributions written here."""
+def _sample_population(model, used, count: int, rng: np.random.Generator) -> tuple[np.ndarray, dict]:
+    """Adult heads (N, V, 3) and their phenotypes: these and the local changes have the distributions written here."""
     import torch
 
     names = [
@@ -157,8 +168,8 @@ def _sample_population(model, used, count: int, rng: np.random.Generator) -> np.
     ]
     names = [n for n in names if not n.startswith(EXCLUDED)]
     phenotypes = {
-        "gender": rng.uniform(0, 1, count),
-        "age": rng.uniform(0.55, 1.0, count),  # Anny: 2/3 is young adult, 1 is old
+        "gender": rng.uniform(0, 1, count),  # Anny: 0 is male, 1 is female
+        "age": rng.uniform(0.55, 1.0, count),  # Anny: 2/3 is 25 years, 1 is 90 years
         "weight": np.clip(rng.normal(0.5, 0.22, count), 0.05, 1),
         "muscle": np.clip(rng.normal(0.5, 0.15, count), 0, 1),
         "proportions": np.clip(rng.normal(0.5, 0.15, count), 0, 1),
@@ -184,7 +195,25 @@ def _sample_population(model, used, count: int, rng: np.random.Generator) -> np.
             local_changes_kwargs={k: torch.as_tensor(v[window]) for k, v in local.items()},
         )
         heads.append(_to_head_frame(out["rest_vertices"].numpy()[:, used]).astype(np.float64))
-    return np.concatenate(heads)
+    return np.concatenate(heads), phenotypes
+
+
+def _regression(phenotypes: dict, scores: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Regression (P, K) from phenotype features to scores (N, K) and the residual's Cholesky factor (K, K)."""
+    person = {
+        "age": years_of_anny_age(phenotypes["age"]),
+        "gender": anny_gender(phenotypes["gender"]),
+        "weight": phenotypes["weight"],
+        "ancestry": np.stack([phenotypes[name] for name in ("african", "asian", "caucasian")], axis=-1),
+    }
+    features = phenotype_features(**person)
+    means = {name: np.broadcast_to(values.mean(axis=0), values.shape) for name, values in person.items()}
+    print("share of the variance explained (of shape, of the mean score):")
+    for name in (*person, "all"):
+        group = features if name == "all" else phenotype_features(**(means | {name: person[name]}))
+        shares = [explained_share(group, scores, weight) for weight in (scale**2, np.ones_like(scale))]
+        print(f"  {name:8} {shares[0]:.3f} {shares[1]:.3f}")
+    return fit_regression(features, scores)
 
 
 def _align(samples: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -32,16 +32,19 @@ class HeadModel:
     """A linear head model in the head frame (meters, +Y up, +Z out of the face, +X to the subject's left).
 
     template: (V, 3), the mean neutral head. identity_basis: (K, V, 3), displacement per standard deviation.
-    expression_basis: (E, V, 3), displacement at weight 1. expression_names: E ARKit names. triangles: (F, 3). atlas:
-    AtlasUV. mirror: (V,) index of each vertex's mirror image. landmark_triangles: (68,), landmark_barycentrics: (68,
-    3), the iBUG points on the mesh. contour_triangles: (17, C), contour_barycentrics: (17, C, 3), the points along
-    which each jaw-line landmark slides as the head turns, outermost first. eye_centers: (2, 3) centers of the right
-    and left eyeball on the template. makehuman_uv: (T, 2), MakeHuman's UV of each atlas vertex (NaN where it has
-    none). provenance: dict.
+    phenotype_regression: (P, K), phenotypes.phenotype_features to the mean identity that goes with them.
+    phenotype_residual: (K, K), lower Cholesky factor of the covariance around that mean. expression_basis: (E, V, 3),
+    displacement at weight 1. expression_names: E ARKit names. triangles: (F, 3). atlas: AtlasUV. mirror: (V,) index of
+    each vertex's mirror image. landmark_triangles: (68,), landmark_barycentrics: (68, 3), the iBUG points on the mesh.
+    contour_triangles: (17, C), contour_barycentrics: (17, C, 3), the points along which each jaw-line landmark slides
+    as the head turns, outermost first. eye_centers: (2, 3) centers of the right and left eyeball on the template.
+    makehuman_uv: (T, 2), MakeHuman's UV of each atlas vertex (NaN where it has none). provenance: dict.
     """
 
     template: np.ndarray
     identity_basis: np.ndarray
+    phenotype_regression: np.ndarray
+    phenotype_residual: np.ndarray
     expression_basis: np.ndarray
     expression_names: tuple[str, ...]
     triangles: np.ndarray
@@ -97,6 +100,8 @@ class HeadModel:
         return cls(
             template=template,
             identity_basis=identity.astype(np.float32),
+            phenotype_regression=data["phenotype_regression"].astype(np.float32),
+            phenotype_residual=data["phenotype_residual"].astype(np.float32),
             expression_basis=expression,
             expression_names=tuple(str(name) for name in data["expression_names"]),
             triangles=data["triangles"].astype(np.int64),
