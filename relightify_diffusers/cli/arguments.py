@@ -63,6 +63,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default cpu)")
 
 
+def add_assets_argument(parser: argparse.ArgumentParser) -> None:
+    """The argument that names the folders of skins, irises, eyebrows and light maps."""
+    parser.add_argument(
+        "--assets",
+        nargs="+",
+        metavar="DIR",
+        help="folders of MakeHuman skins, irises, eyebrows and *.hdr light maps (default: all procedural)",
+    )
+
+
 def check_device(name: str) -> str:
     """The name, if torch has that device; raises UsageError otherwise."""
     import torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from relightify_diffusers.cli.arguments import MAX_SEED, integer, shard
+from relightify_diffusers.cli.arguments import MAX_SEED, add_assets_argument, integer, shard
 
 
 def add_parser(subparsers) -> None:
@@ -19,7 +19,11 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--shard", type=shard, default=(0, 1), metavar="I/N", help="render only part I of N, counted from 0"
     )
-    parser.add_argument("--assets", metavar="DIR", help="folder of MakeHuman skins (default: procedural skin)")
+    add_assets_argument(parser)
+    parser.add_argument("--workers", type=integer(1), metavar="N", help="processes (default: all cores)")
+    parser.add_argument(
+        "--transfer", action="store_true", help="add the column that training needs to relight samples on the fly"
+    )
     parser.add_argument("--overwrite", action="store_true", help="start a set that is there anew")
 
 
@@ -35,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
         shard=args.shard,
         assets=args.assets,
         overwrite=args.overwrite,
+        workers=args.workers,
+        transfer=args.transfer,
     )
     print(f"data set {args.output}")
     return 0
