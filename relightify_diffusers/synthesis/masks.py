@@ -1,0 +1,187 @@
+"""Which texels of a face a photo shows: the side turned to the camera, less what covers it and what is not trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, label
+
+from relightify_diffusers.head.model import EYES, INSIDE, SKIN, HeadModel
+from relightify_diffusers.rendering.atlas import AtlasTexels
+from relightify_diffusers.rendering.mesh import interpolate_corners, normalize
+from relightify_diffusers.rendering.visibility import seen_from
+from relightify_diffusers.synthesis.geometry import Geometry
+from relightify_diffusers.synthesis.occluders import OCCLUDERS, Scene, View, smooth_noise
+
+if TYPE_CHECKING:
+    from relightify_diffusers.synthesis.surface import Surface
+
+# The camera: mostly in front, as people are photographed, sometimes anywhere before the ears. Degrees and meters.
+YAW_SIGMA, ANY_YAW_ODDS, MAX_YAW = 14.0, 0.22, 90.0
+PITCH_MEAN, PITCH_SIGMA, MAX_PITCH = -2.0, 8.0, 35.0
+ROLL_SIGMA = 6.0
+DISTANCE = (0.4, 2.0)
+
+# Cosine of the steepest view that is used: about the threshold of texturing/unwrap.py, which is 0.28.
+MIN_COSINE = (0.24, 0.36)
+# An occluder that leaves less than this share of the skin in view is not used.
+LEAST_LEFT = 0.4
+
+# Flaws of a mask: odds of holes in shadow, of patches at folds and of holes anywhere.
+SHADOW_ODDS, PATCH_ODDS, HOLE_ODDS = 0.12, 0.45, 0.35
+# Where patches are lost, each with these odds on one or both sides: corners of the eyes and sockets, nose wings,
+# nasolabial folds, under the lip (pairs of iBUG landmarks of the subject's right between which they lie).
+FOLDS, FOLD_ODDS, BOTH_SIDES_ODDS = ((36, 36), (39, 39), (40, 41), (31, 31), (31, 48), (31, 48), (57, 8)), 0.3, 0.6
+# Blur of the border in atlas widths (what is narrower vanishes), its mean level and how far noise moves the level:
+# a guard steps back by about two of 256 texels.
+BORDER_BLUR, BORDER_LEVEL, BORDER_NOISE = 1.8 / 256, 0.72, 0.16
+# Islands smaller than this share of the observed skin are dropped, as in texturing/unwrap.py.
+SMALLEST_ISLAND = 0.02
+
+
+@dataclass(frozen=True)
+class ObservedMask:
+    """What a photo shows of the atlas.
+
+    observed: (N, N) bool. yaw, pitch: of the camera about the head in degrees, positive towards the subject's left and
+    up. occluders: names of what covered part of the face, a subset of the names in OCCLUDERS.
+    """
+
+    observed: np.ndarray
+    yaw: float
+    pitch: float
+    occluders: tuple[str, ...]
+
+
+def sample_mask(
+    head: HeadModel, texels: AtlasTexels, geometry: Geometry, surface: Surface, rng: np.random.Generator
+) -> ObservedMask:
+    """Draw a camera and occluders and return which texels are observed.
+
+    surface: its `positions` and `smooth` normals at the texels. The same generator gives the same mask, and nearly
+    the same at another map resolution.
+    """
+    landmarks = head.landmarks(geometry.vertices)
+    view = sample_view(landmarks, rng)
+    visible = visible_texels(head, texels, geometry, surface, view, rng.uniform(*MIN_COSINE))
+    region = np.where(texels.inside, head.atlas.triangle_regions[texels.triangle], INSIDE)
+    scene = Scene.of(view, landmarks, surface.positions[visible].astype(np.float64))
+    covered, names = cover(scene, region[visible] == SKIN, rng)
+    kept = visible.copy()
+    kept[visible] = ~covered
+    skin = region == SKIN
+    trusted = kept & ~flaws(head.landmark_uv, surface.smooth, skin, rng)
+    observed = ragged(trusted, skin, rng) & visible & skin
+    return ObservedMask(without_islands(observed) | (kept & (region == EYES)), view.yaw, view.pitch, names)
+
+
+def sample_view(landmarks: np.ndarray, rng: np.random.Generator) -> View:
+    """Draw a camera about the face with landmarks (68, 3)."""
+    anywhere, yaw, sideways = rng.uniform(), rng.normal(0, YAW_SIGMA), rng.uniform(-MAX_YAW, MAX_YAW)
+    yaw = sideways if anywhere < ANY_YAW_ODDS else yaw
+    pitch = float(np.clip(rng.normal(PITCH_MEAN, PITCH_SIGMA), -MAX_PITCH, MAX_PITCH))
+    distance = float(np.exp(rng.uniform(*np.log(DISTANCE))))
+    return View.around(landmarks.mean(axis=0) * [0, 1, 0.8], float(yaw), pitch, rng.normal(0, ROLL_SIGMA), distance)
+
+
+def visible_texels(
+    head: HeadModel, texels: AtlasTexels, geometry: Geometry, surface: Surface, view: View, min_cosine: float
+) -> np.ndarray:
+    """Skin and eye texels (N, N) bool that face a camera by more than `min_cosine` and that the head does not hide."""
+    region = np.where(texels.inside, head.atlas.triangle_regions[texels.triangle], INSIDE)
+    cosine = (surface.smooth * normalize(view.eye - surface.positions)).sum(-1)
+    facing = (region != INSIDE) & (cosine > min_cosine)
+    # Traced from the coarse mesh that the rays meet: the smooth surface lies under it where it curves outwards.
+    points = interpolate_corners(geometry.vertices, head.triangles, texels.triangle[facing], texels.bary[facing])
+    normals = interpolate_corners(geometry.normals, head.triangles, texels.triangle[facing], texels.bary[facing])
+    everything = np.ones(len(points), bool)
+    facing[facing] = seen_from(view.eye, points, normalize(normals), everything, geometry.rasterizer)
+    return facing
+
+
+def cover(scene: Scene, skin: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Draw occluders: which of the scene's texels they cover (P,) bool, and the names of those that do.
+
+    skin: (P,) bool, the texels that count for LEAST_LEFT.
+    """
+    covered = np.zeros(len(scene.points), bool)
+    names = []
+    for name, odds, draw in OCCLUDERS:
+        if rng.uniform() >= odds:
+            continue
+        more = covered | draw(scene, rng)
+        if (~more & skin).sum() >= LEAST_LEFT * skin.sum() and (more != covered).any():
+            covered = more
+            names.append(name)
+    return covered, tuple(names)
+
+
+def flaws(uv: np.ndarray, normals: np.ndarray, skin: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Texels (N, N) bool that a classifier of skin takes for something else: shadow, folds, spots.
+
+    uv: (68, 2) landmarks in the atlas. normals: (N, N, 3). skin: (N, N) bool.
+    """
+    size = len(skin)
+    v, u = np.nonzero(skin)
+    place = np.stack([u + 0.5, v + 0.5], 1) / size
+    lost = np.zeros(len(place), bool)
+    grain = smooth_noise(place, rng, 0.03)
+    if rng.uniform() < SHADOW_ODDS:
+        light = normalize(
+            np.array([rng.choice([-1, 1]) * rng.uniform(0.5, 1), rng.normal(0.1, 0.4), rng.uniform(0.2, 0.9)])
+        )
+        lost |= normals[skin] @ light < rng.uniform(-0.5, 0.05) + 0.08 * grain
+    if rng.uniform() < PATCH_ODDS:
+        lost |= fold_patches(uv, place, grain, rng)
+    spots = smooth_noise(place, rng, rng.uniform(0.03, 0.1))
+    if rng.uniform() < HOLE_ODDS:
+        lost |= spots > rng.uniform(1.7, 2.6)
+    result = np.zeros_like(skin)
+    result[skin] = lost
+    return result
+
+
+def fold_patches(uv: np.ndarray, place: np.ndarray, grain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Texels (P,) in ragged patches at the folds FOLDS. uv: (68, 2) landmarks. place: (P, 2) atlas. grain: (P,)."""
+    lost = np.zeros(len(place), bool)
+    for first, second in FOLDS:
+        if rng.uniform() > FOLD_ODDS:
+            continue
+        center = uv[first] + rng.uniform(0.1, 0.8) * (uv[second] - uv[first]) - [0.02 * (first == 31), 0]
+        both, right = rng.uniform() < BOTH_SIDES_ODDS, rng.uniform() < 0.5
+        for side in (1, -1):
+            middle = np.where([side > 0, True], center, [1 - center[0], center[1]]) + rng.normal(0, 0.006, 2)
+            radii = np.exp(rng.normal(np.log([0.008, 0.016]), 0.4))
+            turn = side * rng.normal(0.4, 0.3)
+            rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+            if both or right == (side > 0):
+                lost |= np.linalg.norm((place - middle) @ rotation / radii, axis=-1) < 1 + 0.3 * grain
+    return lost
+
+
+def ragged(kept: np.ndarray, skin: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Step back from the border of what was kept (N, N) by a distance that varies along it, and drop what is thin.
+
+    Outside the skin chart counts as kept: lids and lips end at holes of the chart, not at something that covers them.
+    """
+    size = len(kept)
+    strength = rng.uniform(0, 1)
+    v, u = np.nonzero(kept)
+    noise = smooth_noise(np.stack([u + 0.5, v + 0.5], 1) / size, rng, 0.02)
+    blurred = gaussian_filter((kept | ~skin).astype(np.float32), BORDER_BLUR * size)
+    level = BORDER_LEVEL + BORDER_NOISE * strength * noise
+    result = np.zeros_like(kept)
+    result[kept] = blurred[kept] > np.clip(level, 0.3, 0.97)
+    return result
+
+
+def without_islands(observed: np.ndarray) -> np.ndarray:
+    """Drop the islands of a mask (N, N) that hold less than SMALLEST_ISLAND of it."""
+    parts, count = label(observed)
+    if not count:
+        return observed
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return sizes[parts] > SMALLEST_ISLAND * sizes.sum()
