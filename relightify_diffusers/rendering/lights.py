@@ -31,27 +31,46 @@ class DirectionalLight:
         if self.angular_radius == 0:
             yield center, None, np.asarray(self.irradiance)
             return
-        side = normalize(np.cross(center, [1.0, 0, 0] if abs(center[1]) > 0.9 else [0.0, 1, 0]))
-        index = np.arange(self.samples) + 0.5
-        # A sunflower: evenly spread over the disk (Vogel 1979).
-        radius, angle = np.tan(self.angular_radius) * np.sqrt(index / self.samples), index * np.pi * (3 - np.sqrt(5))
-        offsets = np.outer(radius * np.cos(angle), side) + np.outer(radius * np.sin(angle), np.cross(center, side))
+        offsets = np.tan(self.angular_radius) * _disk(center, self.samples)
         for direction in normalize(center + offsets):
             yield direction, None, np.asarray(self.irradiance) / self.samples
 
 
 @dataclass(frozen=True)
 class PointLight:
-    """Light from a point: (3,) meters, with (3,) radiant intensity; the irradiance falls with the squared distance."""
+    """Light from a point, or from a ball around it.
+
+    position: (3,) meters. intensity: (3,) radiant intensity; the irradiance falls with the squared distance.
+    radius: of the ball in meters; 0 casts hard shadows. samples: shadow rays for a ball.
+    """
 
     position: np.ndarray
     intensity: np.ndarray
+    radius: float = 0.0
+    samples: int = 16
 
     def sample(self, points: np.ndarray):
-        """Yield directions (P, 3), distances (P,) and irradiances (P, 3) at points (P, 3)."""
+        """Yield directions (P, 3), distances (P,) and irradiances (P, 3) at points (P, 3), which add up."""
         offset = np.asarray(self.position) - points
         distance = np.linalg.norm(offset, axis=-1)
-        yield offset / distance[:, None], distance, np.asarray(self.intensity) / distance[:, None] ** 2
+        irradiance = np.asarray(self.intensity) / distance[:, None] ** 2
+        if self.radius == 0:
+            yield offset / distance[:, None], distance, irradiance
+            return
+        # One disk for all points, facing their middle: the ball looks much the same from all of a head.
+        middle = normalize(np.asarray(self.position) - points.mean(axis=0))
+        for across in self.radius * _disk(middle, self.samples):
+            toward = offset + across
+            length = np.linalg.norm(toward, axis=-1)
+            yield toward / length[:, None], length, irradiance / self.samples
+
+
+def _disk(axis: np.ndarray, samples: int) -> np.ndarray:
+    """Points (samples, 3) spread evenly over the unit disk across a unit axis (3,): a sunflower (Vogel 1979)."""
+    side = normalize(np.cross(axis, [1.0, 0, 0] if abs(axis[1]) > 0.9 else [0.0, 1, 0]))
+    index = np.arange(samples) + 0.5
+    radius, angle = np.sqrt(index / samples), index * np.pi * (3 - np.sqrt(5))
+    return np.outer(radius * np.cos(angle), side) + np.outer(radius * np.sin(angle), np.cross(axis, side))
 
 
 # Preset: lights of (direction in the view frame, white level, angular radius in degrees), and the ambient level.

@@ -1,144 +1,163 @@
-"""Random light on a head, and the texture that a photo of it would show."""
+"""Random light on a head: photographed or procedural surroundings, flashes, lamps near the head and colored gels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from relightify_diffusers.head.model import HeadModel
-from relightify_diffusers.maps import LUMINANCE, linear_to_srgb
-from relightify_diffusers.rendering.atlas import AtlasTexels, interpolate
-from relightify_diffusers.rendering.brdf import brdf, specular_albedo_terms, specular_f0
-from relightify_diffusers.rendering.lights import DirectionalLight
+from relightify_diffusers.maps import LUMINANCE
 from relightify_diffusers.rendering.mesh import normalize
-from relightify_diffusers.rendering.rasterizer import offset_origins
-from relightify_diffusers.rendering.spherical_harmonics import sh_basis
-from relightify_diffusers.rendering.visibility import EYE_OPENNESS, VISIBILITY_OFFSET
-from relightify_diffusers.synthesis.geometry import Geometry, eye_vertices
-from relightify_diffusers.synthesis.skin import Skin
+from relightify_diffusers.rendering.spherical_harmonics import COSINE_LOBE, sh_basis
+from relightify_diffusers.synthesis.environments import (
+    FINE,
+    Environment,
+    Source,
+    aimed,
+    lamp,
+    sample_room,
+    sample_sky,
+    tint,
+    to_cells,
+)
+from relightify_diffusers.synthesis.geometry import DIRECTIONS
 
-# Zonal coefficients of a clamped-cosine lobe, bands 0 to 2 (Ramamoorthi & Hanrahan 2001, equation 8).
-LOBE = np.array([0.886227, 1.023328, 0.495416])
+# Share of the samples that stand in a given environment map, if there are any, and the odds of the other kinds.
+HDRI_ODDS = 0.5
+KIND_ODDS = {"sky": 0.28, "studio": 0.3, "room": 0.25, "flash": 0.1, "uniform": 0.07}
+
+# Odds that one or two lamps with strongly colored gels are added, and that a lamp near the head is (not to flashes
+# and uniform light).
+GEL_ODDS, LAMP_ODDS = 0.12, 0.12
+
+# How often the better of two random turns of the surroundings is taken: the one with more light on the face.
+TOWARD_FACE = 0.65
+
+
+# Portrait photographers' usual set-ups: lights of azimuth and elevation in degrees from the face's axis, radius of the
+# lamp or softbox in meters at a distance of 1.5 m, and irradiance over pi.
+STUDIOS: dict[str, tuple[tuple[float, float, float, float], ...]] = {
+    "loop": ((40, 35, 0.35, 1.0), (-45, 10, 0.6, 0.3)),
+    "rembrandt": ((60, 45, 0.25, 1.0), (-60, 10, 0.6, 0.12)),
+    "butterfly": ((0, 48, 0.2, 1.0),),
+    "clamshell": ((0, 40, 0.4, 1.0), (0, -35, 0.4, 0.5)),
+    "split": ((85, 10, 0.25, 1.0),),
+    "rim": ((145, 25, 0.2, 1.3), (-145, 25, 0.2, 1.3), (5, 15, 0.5, 0.4)),
+    "ring": ((0, 2, 0.25, 1.0),),
+    "cross": ((70, 15, 0.35, 1.0), (-70, 15, 0.35, 0.8)),
+    "spot": ((35, 40, 0.03, 1.0),),
+    "under": ((12, -45, 0.15, 1.0), (30, 40, 0.3, 0.25)),
+    "three": ((45, 30, 0.3, 1.0), (-50, 15, 0.5, 0.35), (-150, 35, 0.15, 1.1)),
+    "broad": ((-30, 25, 0.7, 1.0),),
+}
 
 
 @dataclass(frozen=True)
 class Illumination:
-    """A sampled light. sh: (9, 3) radiance coefficients in the head frame. suns: directional lights with shadows."""
+    """A sampled light. radiance: (192, 3) of the cells around DIRECTIONS, without the sources, which cast shadows.
 
-    sh: np.ndarray
-    suns: tuple[DirectionalLight, ...]
-
-
-def lobe_coefficients(direction: np.ndarray) -> np.ndarray:
-    """Spherical harmonics (9,) of a clamped-cosine lobe about a unit direction (3,)."""
-    bands = np.repeat([0, 1, 2], [1, 3, 5])
-    return LOBE[bands] * np.sqrt(4 * np.pi / (2 * bands + 1)) * sh_basis(direction)
-
-
-def sample_light(rng: np.random.Generator) -> Illumination:
-    """Draw ambient light, one to three soft lobes and, in 45 % of the cases, a small source with shadows."""
-    sh = np.zeros((9, 3))
-    sh[0] = rng.uniform(0.1, 0.7) * _tint(rng) / 0.282095
-    for strength in rng.uniform(0.2, 1.0, rng.integers(1, 4)):
-        sh += strength * lobe_coefficients(_direction(rng))[:, None] * _tint(rng)
-    suns: tuple[DirectionalLight, ...] = ()
-    if rng.uniform() < 0.45:
-        level = rng.uniform(0.3, 1.6) * np.pi * _tint(rng)
-        suns = (DirectionalLight(_direction(rng), level, np.radians(rng.uniform(0.5, 9)), samples=9),)
-    return Illumination(sh, suns)
-
-
-def shade_texture(
-    head: HeadModel,
-    geometry: Geometry,
-    texels: AtlasTexels,
-    skin: Skin,
-    normals: np.ndarray,
-    roughness: np.ndarray,
-    light: Illumination,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, float]:
-    """Texture (N, N, 3), sRGB-encoded, that a camera in front of the head sees, and the exposure that was applied.
-
-    normals: (N, N, 3) unit. Diffuse light is self-shadowed; the exposure puts a white surface in the brighter part of
-    the face near 0.85 before it is varied, as an automatic exposure would.
+    kind: "hdri", "sky", "studio", "room", "flash" or "uniform". In radiance such that 1 all around shows white as 1.
     """
-    inside = texels.inside
-    view = normalize(np.array([*rng.normal(0, 0.12, 2), rng.uniform(0.5, 1.4)]))[None]
-    n, s, rough = normals[inside], skin.specular[inside].astype(np.float64), roughness[inside]
-    albedo = skin.diffuse_albedo[inside].astype(np.float64)
 
-    transfer = interpolate(geometry.transfer, head.triangles, texels)[inside]
-    irradiance = np.maximum(transfer @ light.sh, 0)
-    openness = np.clip(transfer[:, :1] / 0.886227, 0, 1)
-    # A texel that the camera cannot see has no highlight of its own: it gets that of a view bent to where it is seen.
-    view = normalize(view + np.maximum(0.35 - (n * view).sum(-1), 0)[:, None] * n)
-    n_dot_v = (n * view).sum(-1)
-    scale, bias = specular_albedo_terms(n_dot_v.clip(0.02, 1), rough)
-    mirror = 2 * n_dot_v[:, None] * n - view
-    # A rough surface sees the light blurred: damp the bands by the lobe's width (Ramamoorthi & Hanrahan 2002, eq. 30).
-    blur = np.exp(-(np.repeat([0, 1, 2], [1, 3, 5]) ** 2) * rough[:, None] ** 4)
-    seen = np.maximum((sh_basis(mirror) * blur) @ light.sh, 0)
-    specular = (specular_f0(s) * scale + bias)[:, None] * seen * openness
-    radiance = albedo / np.pi * irradiance + specular
+    kind: str
+    radiance: np.ndarray
+    sources: tuple[Source, ...]
 
-    white = irradiance / np.pi
-    for sun in light.suns:
-        lit = _lit(head, geometry, texels, sun)[inside]
-        direction = normalize(np.asarray(sun.direction))[None]
-        cosine = (n * direction).sum(-1).clip(0, None)
-        arriving = (lit * cosine)[:, None] * sun.irradiance
-        radiance += arriving * brdf(n, direction, view, albedo, s, rough)
-        white += arriving / np.pi
-
-    facing = n[:, 2] > 0.3
-    exposure = 0.85 * np.exp(rng.normal(0, 0.18)) / np.quantile(white[facing].mean(-1), 0.85)
-    # White balance: the camera takes out most of the light's color, more or less well. Without this, warm dark skin
-    # would look to the priors like gray skin in warm light.
-    cast = white[facing].mean(axis=0)
-    adaptation = rng.uniform(0.5, 1.0)
-    balance = (cast / (cast @ LUMINANCE)) ** -adaptation * np.exp(rng.normal(0, 0.03, 3))
-    linear = np.clip(radiance * exposure * balance, 0, 1)
-    encoded = camera_response(linear_to_srgb(linear), rng)
-    encoded += rng.uniform(0, 0.012) * rng.normal(size=encoded.shape)
-    texture = np.zeros((*inside.shape, 3), np.float32)
-    texture[inside] = np.clip(encoded, 0, 1)
-    return texture, float(exposure)
+    @property
+    def sh(self) -> np.ndarray:
+        """(9, 3) radiance coefficients of all of it, in the head frame; sources as seen from the face."""
+        return Environment(self.kind, self.radiance, self.sources).sh
 
 
-def camera_response(encoded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Random tone curve and color saturation of a camera or a photographer's edit, on sRGB-encoded values (P, 3).
+def sample_illumination(environments: Sequence[Environment], rng: np.random.Generator) -> Illumination:
+    """Draw a light. environments: maps of which about half of the lights come; may be empty.
 
-    Without it, the saturated skin of most published photos would look to the priors like darker skin.
+    Its mean irradiance over all orientations is around pi, for the camera to expose.
     """
-    encoded = encoded ** np.exp(rng.normal(0, 0.06))
-    # A contrast curve that keeps black, middle gray and white.
-    encoded = encoded + rng.uniform(0, 0.7) * encoded * (1 - encoded) * (2 * encoded - 1)
-    gray = encoded @ LUMINANCE
-    return gray[:, None] + np.exp(rng.normal(0.12, 0.14)) * (encoded - gray[:, None])
+    if len(environments) and rng.uniform() < HDRI_ODDS:
+        kind = "hdri"
+    else:
+        odds = np.array(list(KIND_ODDS.values()))
+        kind = list(KIND_ODDS)[rng.choice(len(odds), p=odds / odds.sum())]
+    if kind == "uniform":
+        light = Environment(kind, np.broadcast_to(tint(rng), DIRECTIONS.shape).copy())
+    elif kind == "flash":
+        light = sample_flash(rng)
+    elif kind == "hdri":
+        light = _turn(environments[rng.integers(len(environments))], rng)
+        light = light.scaled(tint(rng, 0.06))
+    else:
+        light = {"sky": sample_sky, "room": sample_room, "studio": sample_studio}[kind](rng)
+        # A studio is built around the face; skies and rooms do not know of it.
+        light = light if kind == "studio" else _turn(light, rng)
+    light = light.scaled(np.pi / max(light.level @ LUMINANCE, 1e-9))
+    if kind not in ("flash", "uniform") and rng.uniform() < LAMP_ODDS:
+        light = _add(light, [_near_lamp(rng)])
+    if rng.uniform() < GEL_ODDS:
+        light = _add(light.scaled(rng.uniform(0.1, 0.8)), _gels(rng))
+    light = light.scaled(np.pi * np.exp(rng.normal(0, 0.25)) / (light.level @ LUMINANCE))
+    return Illumination(kind, light.radiance, light.sources)
 
 
-def _lit(head: HeadModel, geometry: Geometry, texels: AtlasTexels, sun: DirectionalLight) -> np.ndarray:
-    """Share of a small source that each texel sees (N, N), traced at the vertices."""
-    total = np.zeros(len(geometry.vertices))
-    origins = offset_origins(geometry.vertices, geometry.normals, VISIBILITY_OFFSET)
-    for direction, _, irradiance in sun.sample(origins):
-        free = ~geometry.rasterizer.occluded(origins, np.broadcast_to(direction, origins.shape))
-        total += free * irradiance[0] / sun.irradiance[0]
-    eyes = eye_vertices(head)
-    total[eyes] = EYE_OPENNESS
-    return interpolate(total[:, None], head.triangles, texels)[..., 0]
+def sample_studio(rng: np.random.Generator) -> Environment:
+    """Draw a photographer's set-up of one to three lamps before a black to gray background."""
+    lights = STUDIOS[list(STUDIOS)[rng.integers(len(STUDIOS))]]
+    side, color = rng.choice([-1, 1]), tint(rng, 0.1)
+    sources = []
+    for azimuth, elevation, radius, level in lights:
+        distance = rng.uniform(0.9, 2.5)
+        position = aimed(side * azimuth + rng.normal(0, 10), elevation + rng.normal(0, 8), distance)
+        strength = np.pi * level * np.exp(rng.normal(0, 0.25)) * color * tint(rng, 0.06)
+        sources.append(lamp(position, strength, radius * distance / 1.5 * np.exp(rng.normal(0, 0.3))))
+    # Walls and reflectors send a little back: more from the sides that the lamps light.
+    background = rng.uniform(0.01, 0.25) ** 1.3 * tint(rng, 0.12)
+    gradient = 1 + rng.uniform(-0.7, 0.7) * FINE @ normalize(rng.normal(size=3))
+    return Environment("studio", to_cells(gradient[:, None] * background), tuple(sources))
 
 
-def _direction(rng: np.random.Generator) -> np.ndarray:
-    """Mostly from the front and above, as lights stand; sometimes from behind."""
-    return normalize(np.array([rng.normal(0, 0.8), rng.normal(0.35, 0.5), rng.normal(0.6, 0.5)]))
+def sample_flash(rng: np.random.Generator) -> Environment:
+    """Draw a flash beside the lens of a camera at 0.3 to 1.5 m, in a dim room."""
+    distance = rng.uniform(0.3, 1.5)
+    position = aimed(rng.normal(0, 8), rng.normal(2, 6), distance)
+    position = position + np.array([rng.normal(0, 0.02), rng.uniform(0, 0.1), 0])
+    dim = sample_room(rng)
+    dim = dim.scaled(np.pi * rng.uniform(0.02, 0.3) / max(dim.level @ LUMINANCE, 1e-9))
+    flash = lamp(position, np.pi * tint(rng, 0.08), rng.uniform(0.005, 0.04))
+    return Environment("flash", dim.radiance, (flash, *dim.sources))
 
 
-def _tint(rng: np.random.Generator) -> np.ndarray:
-    """A color of about unit luminance along warm to cool, with a little green or magenta; strong one time in ten."""
-    strength = 0.5 if rng.uniform() < 0.1 else 0.16
-    warm, green = rng.normal(0, strength), rng.normal(0, strength / 4)
-    color = np.exp(np.array([warm, green, -warm]))
-    return color / (color @ LUMINANCE)
+def _turn(environment: Environment, rng: np.random.Generator) -> Environment:
+    """Turn surroundings about the vertical, with a slight preference for light on the face."""
+    first, second = (environment.turned(yaw) for yaw in rng.uniform(-np.pi, np.pi, 2))
+    better, worse = (first, second) if _frontal(first) > _frontal(second) else (second, first)
+    return better if rng.uniform() < TOWARD_FACE else worse
+
+
+def _frontal(environment: Environment) -> float:
+    """Luminance of the light on a surface that faces forward."""
+    lobe = np.asarray(COSINE_LOBE) * sh_basis(np.array([0.0, 0, 1]))
+    return float(lobe @ environment.sh @ LUMINANCE)
+
+
+def _near_lamp(rng: np.random.Generator) -> Source:
+    """A lamp, screen or candle within reach of the head."""
+    position = aimed(rng.uniform(-110, 110), rng.uniform(-35, 55), rng.uniform(0.35, 1.2))
+    return lamp(position, np.pi * rng.uniform(0.5, 2.5) * tint(rng, 0.2), rng.uniform(0.02, 0.15))
+
+
+def _gels(rng: np.random.Generator) -> list[Source]:
+    """One or two lamps with gels, on opposite sides, of different hues."""
+    hue, side, gels = rng.uniform(), rng.choice([-1, 1]), []
+    for index in range(rng.integers(1, 3)):
+        shade = np.array(colorsys.hsv_to_rgb((hue + index * rng.uniform(0.25, 0.6)) % 1, rng.uniform(0.5, 0.9), 1.0))
+        color = shade**2.2
+        position = aimed(side * (1 - 2 * index) * rng.uniform(20, 120), rng.normal(10, 20), rng.uniform(0.8, 2.0))
+        strength = np.pi * rng.uniform(1.0, 3.0) * color / max(color @ LUMINANCE, 0.15)
+        gels.append(lamp(position, strength, rng.uniform(0.05, 0.3)))
+    return gels
+
+
+def _add(environment: Environment, sources: Sequence[Source]) -> Environment:
+    return replace(environment, sources=(*environment.sources, *sources))
