@@ -45,7 +45,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "exposure": ("float32", "factor from radiance to the camera's linear value"),
     "white_balance": ("float32[]", "the camera's factors of the three channels"),
     "camera_K": ("float32[]", "3 x 3 intrinsic matrix of the camera, row by row"),
-    "camera_world_to_camera": ("float32[]", "3 x 4 matrix [R|t] from the head frame to the camera, row by row"),
+    "camera_world_to_camera": ("float32[]", "3 x 4 matrix [R t] from the head frame to the camera, row by row"),
     "mask_yaw": ("float32", "yaw of the camera that sees the observed texels, degrees"),
     "mask_pitch": ("float32", "pitch of that camera, degrees"),
     "occluders": ("string[]", "what hides texels in the observed mask: glasses, hand, hair, ..."),

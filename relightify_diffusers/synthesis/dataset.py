@@ -7,7 +7,7 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,17 @@ from tqdm import tqdm
 
 from relightify_diffusers.errors import AssetError, RelightifyError, UsageError
 from relightify_diffusers.export.directories import check_target
+from relightify_diffusers.synthesis.card import card
 from relightify_diffusers.synthesis.columns import Engine, EngineSettings, engine_rows, features, parquet_options
 from relightify_diffusers.synthesis.pool import available_cores, parallel_map
 from relightify_diffusers.synthesis.sample import VARIANTS
+from relightify_diffusers.synthesis.sheets import contact_sheets
+from relightify_diffusers.synthesis.statistics import SCHEMA_VERSION as STATISTICS_VERSION
+from relightify_diffusers.synthesis.statistics import compute_statistics, summary
 
 SCHEMA_VERSION = 2
 RECORD = "dataset.json"  # marks a folder as ours
+STATISTICS = "statistics.json"  # marks a folder as complete
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 1024
 
 # A part holds at most 400 samples, and fewer above 256 texels, so that it stays near 100 to 200 MB; a small set still
@@ -31,7 +36,8 @@ SAMPLES_PER_PART, PART_RESOLUTION, SMALL_SET_PARTS = 400, 256, 8
 ROWS_PER_ROW_GROUP = 100
 # Fewer groups than this are not worth the start of worker processes.
 MIN_GROUPS_FOR_WORKERS = 8
-_ASSET_SUFFIXES = {".png", ".jpg", ".jpeg", ".hdr", ".exr", ".json", ".npz"}
+# Where assets lie in their folders; see SkinSources.load.
+_ASSET_FILES = ("*.hdr", "*/*.hdr", "*/*.png", "*/*/*.png")
 
 Paths = str | Path | Sequence[str | Path] | None
 
@@ -147,7 +153,7 @@ def _digest(folders: Sequence[Path]) -> str:
     """A short hash of names and sizes of the folders' files: the same copy elsewhere has the same one."""
     digest = hashlib.sha256()
     for folder in folders:
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ASSET_SUFFIXES)
+        files = sorted(path for pattern in _ASSET_FILES for path in folder.glob(pattern))
         digest.update(repr([(str(path.relative_to(folder)), path.stat().st_size) for path in files]).encode())
     return digest.hexdigest()[:16] if folders else ""
 
@@ -195,6 +201,8 @@ def _claim(output: Path, settings: SetSettings, overwrite: bool) -> None:
         # The record comes first and at once: jobs that start together find either an empty folder or a whole record.
         with whole(output / RECORD) as path:
             path.write_text(json.dumps(asdict(settings), indent=1))
+        with whole(output / "README.md") as path:
+            path.write_text(card(asdict(settings), None))
     with _explained(output):
         (output / "data").mkdir(exist_ok=True)
 
@@ -242,13 +250,14 @@ def _make(output: Path, plan: Plan, parts: Sequence[int], engine: Engine, worker
             _write_part(_path(output, plan, part), results, len(plan.groups(part)), engine.settings, progress)
 
 
-def _rows(groups: Sequence[range], engine: Engine, workers: int) -> Iterator[list[dict]]:
+def _rows(groups: Sequence[range], engine: Engine, workers: int) -> Generator[list[dict], None, None]:
     """The rows of each group, in order; what goes wrong with a group is said with its numbers."""
-    if workers == 1:
-        results = map(engine.rows, groups)
-    else:
+    results: Generator[list[dict], None, None]
+    if workers > 1:
         results = parallel_map(partial(engine_rows, engine.settings), groups, workers)
-    with contextlib.closing(results) if workers > 1 else contextlib.nullcontext():
+    else:
+        results = (engine.rows(group) for group in groups)
+    with contextlib.closing(results):
         for group in groups:
             try:
                 rows = next(results)
@@ -284,11 +293,46 @@ def rows_per_row_group(resolution: int) -> int:
 
 
 def _finish(output: Path, plan: Plan, settings: SetSettings) -> None:
-    """Say what is still missing, or complete the folder."""
-    there = sum(_path(output, plan, part).exists() for part in range(plan.parts))
+    """Say what is still missing, or complete the folder with statistics, card and sheets and print the statistics."""
+    parts = [_path(output, plan, part) for part in range(plan.parts)]
+    there = sum(path.exists() for path in parts)
     if there < plan.parts:
         print(f"{there} of {plan.parts} parts are there; the other jobs' are missing")
         return
     # All parts are there, so that temporary files can only be left-overs of jobs that were killed.
     for left in (output / "data").glob(".*.tmp"):
         left.unlink(missing_ok=True)
+    statistics = _kept_statistics(output)
+    if statistics is None:
+        statistics = _complete(output, parts, settings)
+    print(summary(statistics))
+
+
+def _kept_statistics(output: Path) -> dict | None:
+    """The statistics of a folder that was completed before, None if they are missing or of another version."""
+    try:
+        statistics = json.loads((output / STATISTICS).read_text())
+    except (OSError, ValueError):
+        return None
+    return statistics if statistics.get("schema_version") == STATISTICS_VERSION else None
+
+
+def _complete(output: Path, parts: Sequence[Path], settings: SetSettings) -> dict:
+    """Write the sheets, the card and, as the sign that all is there, the statistics; returns these."""
+    import pyarrow as pa
+
+    try:
+        statistics = compute_statistics(parts)
+        sheets = contact_sheets(parts)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise RelightifyError(f"a part in {output / 'data'} is damaged ({error}); delete it and run again") from error
+    with _explained(output):
+        (output / "sheets").mkdir(exist_ok=True)
+    for name, sheet in sheets.items():
+        with whole(output / "sheets" / f"{name}.png") as path:
+            sheet.save(path, "PNG")
+    with whole(output / "README.md") as path:
+        path.write_text(card(asdict(settings), statistics))
+    with whole(output / STATISTICS) as path:
+        path.write_text(json.dumps(statistics, indent=1, allow_nan=False))
+    return statistics
