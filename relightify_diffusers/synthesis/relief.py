@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from relightify_diffusers.head.model import SKIN, HeadModel
 from relightify_diffusers.rendering.atlas import AtlasTexels, dilate, interpolate
@@ -26,7 +26,7 @@ RIM_WIDTH = 2.6
 CREASE_DEPTH = 0.25
 
 # Height, in mm, that the sum of all strokes approaches where many cross.
-HEIGHT_LIMIT = 1.6
+HEIGHT_LIMIT = 2.2
 
 # Steepest slope that a height map may give to a normal: the tangent of 60 degrees.
 STEEPEST = 1.73
@@ -145,9 +145,9 @@ def _stroke_cells(
     span = (end - start)[which]
     t = (along + 0.5 - start[which, axis]) / span[:, axis]
     straight = start[which, 1 - axis] + span[:, 1 - axis] * t
-    cell = np.clip((np.stack([along, straight], -1) * len(scale) / size).astype(int), 0, len(scale) - 1)
-    local = scale[cell[:, 1 - axis], cell[:, axis]] / size  # mm per texel
-    main, cross = local[:, axis], local[:, 1 - axis]
+    places = np.stack([straight, along + 0.5] if axis == 0 else [along + 0.5, straight]) * len(scale) / size - 0.5
+    local = [map_coordinates(scale[..., k], places, order=1, mode="nearest") / size for k in (0, 1)]  # mm per texel
+    main, cross = local[axis], local[1 - axis]
     phase = 2 * np.pi * (t[:, None] * one["frequencies"] + one["phases"])
     bend = 4 * one["sag"] * t * (1 - t) + one["wave"] * np.sin(2 * np.pi * t)
     center = straight + (bend + one["wobble"] * np.sin(phase).mean(axis=1)) / cross
@@ -156,7 +156,7 @@ def _stroke_cells(
     stretch = np.sqrt(1 + slope**2)
     texel = np.hypot(cross, slope * main) / stretch  # the texel's size across the stroke
     unevenness = np.clip(1 + one["ragged"] * np.sin(1.7 * phase[:, ::-1]).sum(axis=1), 0, 2)
-    depth = one["depth"] * np.sin(np.pi * t) ** 0.7 * unevenness
+    depth = one["depth"] * np.sin(np.pi * t) ** 1.1 * unevenness
     # The texels beside each sample, out to three widths of the widest part of the profile.
     half = np.ceil(3 * np.hypot(RIM_WIDTH * one["width"], PIXEL_FILTER * texel) * stretch / cross).astype(int)
     beside = np.repeat(np.arange(len(t)), 2 * half + 1)
@@ -201,8 +201,27 @@ def _grain(
     softness = UNEVENNESS * rng.uniform(0.5, 1.3) * np.interp(person.age, (20, 50, 85), (0.5, 0.9, 1.8))
     soft = softness * fractal_noise(size, rng, 3, 0.6, coarsest=12) * (1 - 0.7 * masks["lips"]) * (1 - masks["scalp"])
     contracted = max(weights.get("mouthShrugLower", 0.0), 0.6 * weights.get("mouthPucker", 0.0))
+    old = float(np.interp(person.age, (45, 85), (0, 1)))
+    lines = 0.045 * old * rng.uniform(0.5, 1.5) * _network(size, rng) * (1 - masks["lips"]) * (1 - masks["scalp"])
     dimples = 0.25 * contracted * masks["chin"] * fractal_noise(size, rng, 2, 0.8, coarsest=56)
-    return grain + soft + dimples
+    return grain + soft + dimples - lines
+
+
+def _network(size: int, rng: np.random.Generator, cells: int = 56, width: float = 0.0012) -> np.ndarray:
+    """Depth (N, N) in [0, 1] of an irregular net of lines, about `width` atlas widths wide: aged skin's crosshatch.
+
+    The lines are the zeros of two noises of different grain, drawn by their distance to first order.
+    """
+    result = np.zeros((size, size))
+    for k in (1, 2):
+        noise = fractal_noise(size, rng, 1, 1.0, coarsest=cells * k)
+        strength = np.clip(fractal_noise(size, rng, 2, 0.7, coarsest=10) * 0.6 + 0.4, 0, 1)
+        distance = np.abs(noise) / (np.hypot(*np.gradient(noise)) + 0.2 * cells * k / size)
+        filtered = np.hypot(width * size, PIXEL_FILTER)
+        # Where lines lie closer than two texels they only average.
+        shown = np.clip(size / (cells * k) - 1, 0, 1) * width * size / filtered
+        result += shown * strength * np.exp(-(distance**2) / (2 * filtered**2)) / k
+    return np.minimum(result, 1)
 
 
 def _masked_gradient(values: np.ndarray, inside: np.ndarray, axis: int) -> np.ndarray:

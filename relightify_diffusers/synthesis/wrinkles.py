@@ -9,13 +9,19 @@ import numpy as np
 from relightify_diffusers.head.model import HeadModel
 from relightify_diffusers.synthesis.population import Person
 
-# Static wrinkling by age in years, 1 = that of an average 80-year-old. The values are ours: first lines at about 30, most
+# Static wrinkling by age in years, 1 = that of an average 72-year-old. The values are ours: first lines at 30, most
 # from 45 on. Lemperle et al. 2001 ("A classification of facial wrinkles") measured depths from below 0.1 to 0.8 mm.
 AGES = (18, 25, 30, 40, 50, 60, 70, 80, 90)
-WRINKLING = (0.02, 0.05, 0.10, 0.23, 0.42, 0.62, 0.82, 1.0, 1.1)
+WRINKLING = (0.02, 0.05, 0.10, 0.23, 0.44, 0.68, 0.95, 1.2, 1.35)
 
 # Strokes shallower than this, in mm, are left out.
 SHALLOWEST = 0.008
+
+# Millimeters per atlas width in the middle of the face, for what need not be exact.
+MEAN_SCALE = 350.0
+
+# Largest wobble of a line relative to its length.
+STRAIGHTNESS = 0.035
 
 
 @dataclass(frozen=True)
@@ -74,17 +80,16 @@ class _Sketch:
 
     def single(self, start, end, depth: float, width: float, jitter: float = 0.8, **shape) -> None:
         """Add a stroke whose ends move by about `jitter` mm."""
-        moved = self.rng.normal(0, jitter / 350, (2, 2))
+        moved = self.rng.normal(0, jitter / MEAN_SCALE, (2, 2))
         irregular = self.irregular()
         if abs(depth) > SHALLOWEST:
-            start, end = np.asarray(start) + moved[0], np.asarray(end) + moved[1]
-            self.strokes.append(Stroke(tuple(start), tuple(end), float(depth), width, **irregular, **shape))
+            self.add(np.asarray([start, end]) + moved, depth, width, irregular | shape)
 
     def pair(self, start, end, depth: np.ndarray, width: float, jitter: float = 0.8, **shape) -> None:
         """Add a stroke on both sides, alike but not the same; depth: (2,) mm on the subject's right and left."""
-        shared, irregular = self.rng.normal(0, jitter / 350, (2, 2)), self.irregular()
+        shared, irregular = self.rng.normal(0, jitter / MEAN_SCALE, (2, 2)), self.irregular()
         for side in (0, 1):
-            moved = shared + self.rng.normal(0, 0.5 * jitter / 350, (2, 2))
+            moved = shared + self.rng.normal(0, 0.5 * jitter / MEAN_SCALE, (2, 2))
             uneven = float(depth[side]) * float(np.exp(self.rng.normal(0, 0.2)))
             if side:
                 irregular = irregular | {"phases": tuple(p + 0.12 * i for i, p in enumerate(irregular["phases"]))}
@@ -98,10 +103,16 @@ class _Sketch:
                 steep = abs(ends[1, 0] - ends[0, 0]) < abs(ends[1, 1] - ends[0, 1])
                 for name in ("sag", "wave", "skew") if steep else ("wave",):
                     mirrored[name] = -shape.get(name, 0.0)
-            self.strokes.append(Stroke(tuple(ends[0]), tuple(ends[1]), uneven, width, **irregular, **mirrored))
+            self.add(ends, uneven, width, irregular | mirrored)
+
+    def add(self, ends: np.ndarray, depth: float, width: float, shape: dict) -> None:
+        # Short lines are straighter than long ones.
+        length = np.linalg.norm(ends[1] - ends[0]) * MEAN_SCALE
+        shape = shape | {"wobble": min(shape.get("wobble", 0.0), STRAIGHTNESS * length)}
+        self.strokes.append(Stroke(tuple(ends[0]), tuple(ends[1]), float(depth), float(width), **shape))
 
     def irregular(self) -> dict[str, tuple[float, ...]]:
-        frequencies = self.rng.uniform((0.6, 1.4, 2.5), (1.4, 2.6, 5.0))
+        frequencies = self.rng.uniform((0.4, 0.9, 1.6), (0.9, 1.6, 2.8))
         return {"frequencies": tuple(frequencies), "phases": tuple(self.rng.uniform(0, 1, 3))}
 
 
@@ -135,9 +146,9 @@ def _forehead(s: _Sketch) -> None:
     for line in range(count):
         v = bottom - (bottom - top) * (line + rng.uniform(-0.25, 0.25)) / max(count - 1, 1)
         present = s.presence(max(s.aging, 1.1 * raised), 0.55)
-        depth = present * (0.30 * s.aging + 0.55 * raised * (0.35 + 0.65 * min(s.aging + 0.3, 1)))
-        width = rng.uniform(0.6, 1.1) * (1 + 0.3 * raised)
-        pieces = int(rng.integers(1, 4))
+        depth = present * (0.50 * s.aging + 0.60 * raised * (0.35 + 0.65 * min(s.aging + 0.3, 1)))
+        width = rng.uniform(0.7, 1.3) * (1 + 0.3 * raised)
+        pieces = int(rng.choice(3, p=(0.5, 0.35, 0.15))) + 1
         reach = rng.uniform(0.10, 0.15)
         edges = np.linspace(-reach, reach, pieces + 1) + rng.normal(0, 0.012, pieces + 1)[: pieces + 1]
         for k in range(pieces):
@@ -145,9 +156,9 @@ def _forehead(s: _Sketch) -> None:
             central = abs(edges[k] + edges[k + 1]) < 0.05
             strength = depth * rng.uniform(0.5, 1.1) * (1 if central else 0.75 + lateral / 2)
             overlap = 0.35 * (edges[1] - edges[0]) if pieces > 1 else 0.0
-            lift = rng.normal(0, 0.003, 2)
+            lift, wave = rng.normal(0, 0.003, 2), rng.normal(0, 0.8)
             start, end = (0.5 + edges[k] - overlap, v + lift[0]), (0.5 + edges[k + 1] + overlap, v + lift[1])
-            s.single(start, end, strength, width, sag=dip / pieces, wobble=2.0, rim=0.45, ragged=0.22)
+            s.single(start, end, strength, width, sag=dip / pieces, wave=wave, wobble=2.0, rim=0.45, ragged=0.22)
 
 
 def _glabella(s: _Sketch) -> None:
@@ -155,8 +166,8 @@ def _glabella(s: _Sketch) -> None:
     rng, down = s.rng, s.sides("browDown")
     uneven = rng.uniform(0.3, 1, 2)
     for line in range(2):
-        present = np.array([s.presence(max(0.9 * s.aging, d), (0.35, 0.9)[line]) for d in down])
-        depth = present * uneven * (0.40 * s.aging + 0.75 * down * (0.5 + 0.5 * min(s.aging + 0.2, 1)))
+        present = np.array([s.presence(max(0.9 * s.aging, d), (0.35, 1.3)[line]) for d in down])
+        depth = present * uneven * (0.50 * s.aging + 0.75 * down * (0.5 + 0.5 * min(s.aging + 0.2, 1)))
         aside = 5.5 + 5 * line + rng.normal(0, 0.8)
         start, end = s.at(27, aside + rng.uniform(0, 2.5), -26 + 4 * line), s.at(27, aside - 2, -5 - 4 * line)
         s.pair(start, end, depth * (1 - 0.4 * line), rng.uniform(0.7, 1.2), sag=1.2, wobble=1.0, rim=0.55, ragged=0.15)
@@ -173,14 +184,14 @@ def _crows_feet(s: _Sketch) -> None:
     squint = np.maximum(s.sides("eyeSquint", "cheekSquint"), 0.7 * s.sides("mouthSmile"))
     count = int(rng.integers(3, 7))
     for line in range(count):
-        angle = np.radians(-42 + 85 * (line + rng.uniform(-0.3, 0.3)) / max(count - 1, 1))
+        angle = np.radians(-38 + 85 * (line + rng.uniform(-0.45, 0.45)) / max(count - 1, 1))
         near, far = rng.uniform(4, 9), rng.uniform(14, 27)
         present = np.array([s.presence(max(s.aging, 0.9 * q), 0.6) for q in squint])
-        depth = present * (0.22 * s.aging + 0.40 * squint * (0.3 + 0.7 * min(s.aging + 0.2, 1)))
+        depth = present * (0.32 * s.aging + 0.32 * squint * (0.3 + 0.7 * min(s.aging + 0.2, 1)))
         direction = np.array([np.cos(angle), np.sin(angle)])
-        bend = -2.0 * np.sin(angle) + rng.normal(0, 0.5)
+        bend = -1.5 * np.sin(angle) - 1.0 + rng.normal(0, 0.8)
         start, end = s.at(36, *(near * direction)), s.at(36, *(far * direction))
-        s.pair(start, end, depth, rng.uniform(0.5, 0.8), sag=bend, wobble=1.2, rim=0.5, ragged=0.2)
+        s.pair(start, end, depth, rng.uniform(0.6, 1.0), sag=bend, wobble=1.0, rim=0.5, ragged=0.15)
 
 
 def _under_eye(s: _Sketch) -> None:
@@ -190,11 +201,11 @@ def _under_eye(s: _Sketch) -> None:
     aging = np.full(2, s.aging)
     drop = rng.uniform(8.5, 12)
     inner, outer = s.at(39, -1.0, 4.0), s.at(36, 0.0, drop - 3.0)
-    s.pair(inner, outer, -bags * 1.0 * aging, 2.6, sag=0.6 * drop - 3.0, rim=0.0)
-    crease = bags * (0.12 + 0.35 * aging) + 0.25 * squint * (0.5 + 0.5 * s.aging)
+    s.pair(inner, outer, -bags * 0.7 * aging, 2.6, sag=0.6 * drop - 3.0, rim=0.0)
+    crease = bags * (0.08 + 0.3 * aging) + 0.15 * squint * (0.5 + 0.5 * s.aging)
     s.pair(s.at(39, -2.0, 5.0), s.at(36, 2.0, drop - 1), crease, rng.uniform(1.2, 1.8), sag=4.0, wobble=0.8, rim=0.15)
-    trough = rng.uniform(0.05, 0.3) + 0.35 * aging * rng.uniform(0.3, 1)
-    s.pair(s.at(39, -2.5, 3.0), s.at(39, 11.0, 15.0), trough, rng.uniform(1.8, 2.6), sag=1.0, wobble=0.6, rim=0.1)
+    trough = rng.uniform(0.05, 0.25) + 0.3 * aging * rng.uniform(0.3, 1)
+    s.pair(s.at(39, -2.5, 3.0), s.at(39, 11.0, 15.0), trough, rng.uniform(2.2, 3.0), sag=1.0, wobble=0.6, rim=0.1)
     for line in range(5):
         present = np.array([s.presence(max(s.aging, 0.8 * q), 0.8) for q in squint])
         below, left, right = 3.0 + 1.6 * line + rng.normal(0, 0.4), rng.uniform(-2, 4), rng.uniform(-1, 8)
@@ -230,18 +241,19 @@ def _nasolabial(s: _Sketch) -> None:
     pulled = s.sides("noseSneer", "mouthUpperUp", "mouthStretch")
     smile = np.maximum(s.sides("mouthSmile", "mouthDimple"), 0.6 * pulled)
     own = rng.uniform(0.5, 1.2)
-    depth = own * (0.08 + 0.75 * s.aging) + (0.3 + 0.4 * min(s.aging + 0.2, 1)) * smile
-    top, bottom = s.at(31, 7.0, -5.0), s.at(48, 7.0 + rng.normal(0, 1), rng.uniform(-2, 7))
-    bend = rng.uniform(-2.5, -0.5)
-    wide = rng.uniform(2.0, 3.0)
-    s.pair(top, bottom, 0.7 * depth, wide, sag=bend, wave=0.8, wobble=0.5, rim=0.1, skew=-0.5)
-    core = depth * np.maximum(0.25 * s.aging, 0.3 * smile)
+    depth = own * (0.12 + 1.3 * s.aging) + (0.35 + 0.35 * min(s.aging + 0.2, 1)) * smile
+    top, bottom = s.at(31, 7.0, -5.0), s.at(48, 7.0 + rng.normal(0, 1), rng.uniform(2, 12))
+    bend = rng.uniform(-4.0, -1.0)
+    wide = rng.uniform(1.8, 2.7)
+    s.pair(top, bottom, 0.8 * depth, wide, sag=bend, wave=0.8, wobble=0.5, rim=0.05, skew=-0.6)
+    core = depth * np.maximum(0.2 * s.aging, 0.15 * smile)
     s.pair(top, bottom, core, 0.8, jitter=0.2, sag=bend, wave=0.8, wobble=0.8, rim=0.3, ragged=0.15)
     for line in range(3):
         present = np.array([s.presence(s.aging * (0.5 + q), 0.9) for q in smile])
-        aside = 8 + 6 * line + rng.normal(0, 1)
-        start, end = s.at(48, aside + 7, -20 + rng.normal(0, 3)), s.at(48, aside + 3, 6 + rng.normal(0, 4))
-        s.pair(start, end, present * (0.12 * s.aging + 0.3 * smile), 0.9, sag=-3.0, wobble=1.5, rim=0.4, ragged=0.25)
+        aside = 11 + 6 * line + rng.normal(0, 1)
+        start, end = s.at(48, aside + 2, -16 + 3 * line + rng.normal(0, 3)), s.at(48, aside, 8 + rng.normal(0, 4))
+        depth, wide = present * (0.15 * s.aging + 0.35 * smile), rng.uniform(1.0, 1.6)
+        s.pair(start, end, depth, wide, sag=-4.0, wobble=1.5, rim=0.4, ragged=0.2)
 
 
 def _mouth_corner(s: _Sketch) -> None:
@@ -249,10 +261,10 @@ def _mouth_corner(s: _Sketch) -> None:
     rng, frown = s.rng, s.sides("mouthFrown")
     own = rng.uniform(0.3, 1.2)
     old = float(np.clip((s.aging - 0.2) / 0.8, 0, 1.2))
-    depth = own * 0.7 * old + 0.45 * frown * (0.4 + 0.6 * min(s.aging + 0.2, 1))
+    depth = own * 1.1 * old + 0.6 * frown * (0.4 + 0.6 * min(s.aging + 0.2, 1))
     start, end = s.at(48, 2.5, 3.0), s.at(48, 5.0 + rng.normal(0, 1.5), rng.uniform(18, 28))
-    s.pair(start, end, 0.7 * depth, rng.uniform(1.5, 2.2), sag=-1.0, wobble=0.8, rim=0.1, skew=-0.35)
-    s.pair(start, end, 0.35 * depth, 0.7, jitter=0.3, sag=-1.0, wobble=1.0, rim=0.3, ragged=0.15)
+    s.pair(start, end, 0.8 * depth, rng.uniform(1.7, 2.5), sag=-1.5, wobble=0.8, rim=0.05, skew=-0.4)
+    s.pair(start, end, 0.2 * depth, 0.8, jitter=0.3, sag=-1.5, wobble=1.0, rim=0.3, ragged=0.15)
     corner = 0.15 + 0.25 * np.maximum(s.sides("mouthSmile", "mouthDimple", "mouthPress"), s.aging)
     s.pair(s.at(48, 3.0, -3.0), s.at(48, 3.0, 3.5), corner, 0.9, jitter=0.4, sag=-0.8, rim=0.3)
 
@@ -319,12 +331,12 @@ def _fine_lines(s: _Sketch) -> None:
     """The crosshatch of fine lines on aged cheeks, temples and forehead, along the lines of relaxed skin tension."""
     rng = s.rng
     old = float(np.clip((s.aging - 0.35) / 0.65, 0, 1.3))
-    for _ in range(70):
+    for _ in range(60):
         u, v = rng.uniform(0.2, 0.42), rng.uniform(0.2, 0.86)
         # Relaxed tension lines: level on the forehead, steeper down the cheek, parallel to the nasolabial fold.
         tilt = np.radians(np.interp(v, (0.3, 0.45, 0.6, 0.8), (5, 25, 60, 75)) + rng.normal(0, 18))
-        length = rng.uniform(5, 14) / 350
+        length = rng.uniform(5, 12) / MEAN_SCALE
         step = 0.5 * length * np.array([-np.cos(tilt), np.sin(tilt)])
-        depth = float(s.presence(old, 0.8)) * rng.uniform(0.03, 0.09) * np.ones(2)
+        depth = float(s.presence(old, 0.8)) * rng.uniform(0.02, 0.07) * np.ones(2)
         middle = np.array([u, v])
-        s.pair(middle - step, middle + step, depth, rng.uniform(0.4, 0.7), 8.0, wobble=1.0, rim=0.45, ragged=0.25)
+        s.pair(middle - step, middle + step, depth, rng.uniform(0.5, 0.9), 8.0, wobble=1.0, rim=0.45, ragged=0.25)
