@@ -25,6 +25,9 @@ RIM_WIDTH = 2.6
 # Groove depth, in mm, at which `creases` reaches 1 - 1/e. Static wrinkles of aged faces are 0.1-0.8 mm deep.
 CREASE_DEPTH = 0.25
 
+# Grooves wider than this, in mm, count less as creases.
+CREASE_WIDTH = 0.8
+
 # Height, in mm, that the sum of all strokes approaches where many cross.
 HEIGHT_LIMIT = 2.2
 
@@ -156,7 +159,10 @@ def _stroke_cells(
     stretch = np.sqrt(1 + slope**2)
     texel = np.hypot(cross, slope * main) / stretch  # the texel's size across the stroke
     unevenness = np.clip(1 + one["ragged"] * np.sin(1.7 * phase[:, ::-1]).sum(axis=1), 0, 2)
-    depth = one["depth"] * np.sin(np.pi * t) ** 1.1 * unevenness
+    # Wide folds run out more slowly, and hide less light for their depth, than narrow lines.
+    taper = np.sin(np.pi * t) ** np.clip(one["width"], 1.1, 2)
+    depth = one["depth"] * taper * unevenness
+    crease = np.maximum(depth, 0) * np.minimum(1, CREASE_WIDTH / one["width"]) ** 1.5
     # The texels beside each sample, out to three widths of the widest part of the profile.
     half = np.ceil(3 * np.hypot(RIM_WIDTH * one["width"], PIXEL_FILTER * texel) * stretch / cross).astype(int)
     beside = np.repeat(np.arange(len(t)), 2 * half + 1)
@@ -167,8 +173,7 @@ def _stroke_cells(
     )
     valid = (across >= 0) & (across < size)
     rows, columns = (along[beside], across) if axis else (across, along[beside])
-    depth = depth[beside]
-    return (rows * size + columns)[valid], (depth * height)[valid], (np.maximum(depth, 0) * groove)[valid]
+    return (rows * size + columns)[valid], (depth[beside] * height)[valid], (crease[beside] * groove)[valid]
 
 
 def _profile(

@@ -184,12 +184,12 @@ def _crows_feet(s: _Sketch) -> None:
     squint = np.maximum(s.sides("eyeSquint", "cheekSquint"), 0.7 * s.sides("mouthSmile"))
     count = int(rng.integers(3, 7))
     for line in range(count):
-        angle = np.radians(-38 + 85 * (line + rng.uniform(-0.45, 0.45)) / max(count - 1, 1))
+        angle = np.radians(-38 + 85 * (line + rng.uniform(-0.3, 0.3)) / max(count - 1, 1))
         near, far = rng.uniform(4, 9), rng.uniform(14, 27)
         present = np.array([s.presence(max(s.aging, 0.9 * q), 0.6) for q in squint])
-        depth = present * (0.32 * s.aging + 0.32 * squint * (0.3 + 0.7 * min(s.aging + 0.2, 1)))
+        depth = present * (0.28 * s.aging + 0.28 * squint * (0.3 + 0.7 * min(s.aging + 0.2, 1)))
         direction = np.array([np.cos(angle), np.sin(angle)])
-        bend = -1.5 * np.sin(angle) - 1.0 + rng.normal(0, 0.8)
+        bend = -1.5 * np.sin(angle) - 0.5 + rng.normal(0, 0.4)
         start, end = s.at(36, *(near * direction)), s.at(36, *(far * direction))
         s.pair(start, end, depth, rng.uniform(0.6, 1.0), sag=bend, wobble=1.0, rim=0.5, ragged=0.15)
 
@@ -262,8 +262,8 @@ def _mouth_corner(s: _Sketch) -> None:
     own = rng.uniform(0.3, 1.2)
     old = float(np.clip((s.aging - 0.2) / 0.8, 0, 1.2))
     depth = own * 1.1 * old + 0.6 * frown * (0.4 + 0.6 * min(s.aging + 0.2, 1))
-    start, end = s.at(48, 2.5, 3.0), s.at(48, 5.0 + rng.normal(0, 1.5), rng.uniform(18, 28))
-    s.pair(start, end, 0.8 * depth, rng.uniform(1.7, 2.5), sag=-1.5, wobble=0.8, rim=0.05, skew=-0.4)
+    start, end = s.at(48, 2.5, 3.0), s.at(48, 5.0 + rng.normal(0, 1.5), rng.uniform(22, 34))
+    s.pair(start, end, 0.7 * depth, rng.uniform(1.5, 2.2), sag=-1.5, wobble=0.8, rim=0.05, skew=-0.4)
     s.pair(start, end, 0.2 * depth, 0.8, jitter=0.3, sag=-1.5, wobble=1.0, rim=0.3, ragged=0.15)
     corner = 0.15 + 0.25 * np.maximum(s.sides("mouthSmile", "mouthDimple", "mouthPress"), s.aging)
     s.pair(s.at(48, 3.0, -3.0), s.at(48, 3.0, 3.5), corner, 0.9, jitter=0.4, sag=-0.8, rim=0.3)
@@ -278,7 +278,7 @@ def _perioral(s: _Sketch) -> None:
     upper, lower = s.landmarks[48:55], s.landmarks[[48, 59, 58, 57, 56, 55, 54]]
     for edge, away, count in ((upper, -1, 14), (lower, 1, 8)):
         for line in range(count):
-            u = 0.435 + 0.13 * (line + rng.uniform(0.1, 0.9)) / count
+            u = 0.435 + 0.13 * (line + rng.uniform(-0.5, 1.5)) / count
             v = np.interp(u, edge[:, 0], edge[:, 1])
             length, lean = rng.uniform(4, 9) / 400, (u - 0.5) * 0.12 + rng.normal(0, 0.002)
             depth = s.presence(max(old, 1.1 * pursed), 0.9) * (0.15 * old + 0.25 * pursed) * (1 - 0.5 * stretched)
@@ -303,7 +303,7 @@ def _lips(s: _Sketch) -> None:
     upper, lower = (mark[48:55], mark[60:65]), (mark[[48, 59, 58, 57, 56, 55, 54]], mark[[60, 67, 66, 65, 64]])
     for outer, inner in (upper, lower):
         for line in range(18):
-            u = 0.425 + 0.15 * (line + rng.uniform(0.1, 0.9)) / 18
+            u = 0.425 + 0.15 * (line + rng.uniform(-0.5, 1.5)) / 18
             edge, seam = np.interp(u, outer[:, 0], outer[:, 1]), np.interp(u, inner[:, 0], inner[:, 1])
             reach = rng.uniform(0.5, 0.95)
             start, end = (u - 0.05 * (u - 0.5), seam), (u + 0.03 * (u - 0.5), seam + reach * (edge - seam))
