@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter, label
 
 from relightify_diffusers.head.model import EYES, INSIDE, SKIN, HeadModel
 from relightify_diffusers.rendering.atlas import AtlasTexels
-from relightify_diffusers.rendering.mesh import interpolate_corners, normalize
+from relightify_diffusers.rendering.mesh import normalize
 from relightify_diffusers.rendering.visibility import seen_from
 from relightify_diffusers.synthesis.geometry import Geometry
 from relightify_diffusers.synthesis.occluders import OCCLUDERS, Scene, View, smooth_noise
@@ -26,17 +26,19 @@ DISTANCE = (0.4, 2.0)
 
 # Cosine of the steepest view that is used: about the threshold of texturing/unwrap.py, which is 0.28.
 MIN_COSINE = (0.24, 0.36)
-# An occluder that leaves less than this share of the skin in view is not used.
-LEAST_LEFT = 0.4
+# An occluder that leaves less than this share of the skin in view is not used, one that covers less is not named.
+LEAST_LEFT, LEAST_NAMED = 0.4, 0.005
 
 # Flaws of a mask: odds of holes in shadow, of patches at folds and of holes anywhere.
-SHADOW_ODDS, PATCH_ODDS, HOLE_ODDS = 0.12, 0.45, 0.35
+SHADOW_ODDS, PATCH_ODDS, HOLE_ODDS = 0.12, 0.55, 0.25
 # Where patches are lost, each with these odds on one or both sides: corners of the eyes and sockets, nose wings,
 # nasolabial folds, under the lip (pairs of iBUG landmarks of the subject's right between which they lie).
 FOLDS, FOLD_ODDS, BOTH_SIDES_ODDS = ((36, 36), (39, 39), (40, 41), (31, 31), (31, 48), (31, 48), (57, 8)), 0.3, 0.6
 # Blur of the border in atlas widths (what is narrower vanishes), its mean level and how far noise moves the level:
 # a guard steps back by about two of 256 texels.
-BORDER_BLUR, BORDER_LEVEL, BORDER_NOISE = 1.8 / 256, 0.72, 0.16
+BORDER_BLUR, BORDER_LEVEL, BORDER_NOISE = 2.0 / 256, 0.8, 0.14
+# Texels: a narrower blur than this does not act on the texels of a coarse map, whose border would stay where it is.
+LEAST_BLUR = 0.6
 # Islands smaller than this share of the observed skin are dropped, as in texturing/unwrap.py.
 SMALLEST_ISLAND = 0.02
 
@@ -72,8 +74,9 @@ def sample_mask(
     kept = visible.copy()
     kept[visible] = ~covered
     skin = region == SKIN
-    trusted = kept & ~flaws(head.landmark_uv, surface.smooth, skin, rng)
-    observed = ragged(trusted, skin, rng) & visible & skin
+    trusted = kept & skin
+    trusted[trusted] = ~flaws(head.landmark_uv, texel_places(trusted), surface.smooth[trusted], rng)
+    observed = ragged(trusted, skin, rng)
     return ObservedMask(without_islands(observed) | (kept & (region == EYES)), view.yaw, view.pitch, names)
 
 
@@ -91,13 +94,13 @@ def visible_texels(
 ) -> np.ndarray:
     """Skin and eye texels (N, N) bool that face a camera by more than `min_cosine` and that the head does not hide."""
     region = np.where(texels.inside, head.atlas.triangle_regions[texels.triangle], INSIDE)
-    cosine = (surface.smooth * normalize(view.eye - surface.positions)).sum(-1)
-    facing = (region != INSIDE) & (cosine > min_cosine)
-    # Traced from the coarse mesh that the rays meet: the smooth surface lies under it where it curves outwards.
-    points = interpolate_corners(geometry.vertices, head.triangles, texels.triangle[facing], texels.bary[facing])
-    normals = interpolate_corners(geometry.normals, head.triangles, texels.triangle[facing], texels.bary[facing])
-    everything = np.ones(len(points), bool)
-    facing[facing] = seen_from(view.eye, points, normalize(normals), everything, geometry.rasterizer)
+    facing = region != INSIDE
+    sight = view.eye.astype(np.float32) - surface.positions[facing]
+    # The dot products first, then one square root: cheaper than unit vectors.
+    towards = np.einsum("pk,pk->p", surface.smooth[facing], sight)
+    facing[facing] = towards > min_cosine * np.sqrt(np.einsum("pk,pk->p", sight, sight))
+    points, normals = surface.positions[facing], surface.smooth[facing]
+    facing[facing] = seen_from(view.eye, points, normals, np.ones(len(points), bool), geometry.rasterizer)
     return facing
 
 
@@ -112,35 +115,36 @@ def cover(scene: Scene, skin: np.ndarray, rng: np.random.Generator) -> tuple[np.
         if rng.uniform() >= odds:
             continue
         more = covered | draw(scene, rng)
-        if (~more & skin).sum() >= LEAST_LEFT * skin.sum() and (more != covered).any():
-            covered = more
+        if (~more & skin).sum() < LEAST_LEFT * skin.sum():
+            continue
+        if (more & ~covered & skin).sum() >= LEAST_NAMED * skin.sum():
             names.append(name)
+        covered = more
     return covered, tuple(names)
 
 
-def flaws(uv: np.ndarray, normals: np.ndarray, skin: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Texels (N, N) bool that a classifier of skin takes for something else: shadow, folds, spots.
+def texel_places(mask: np.ndarray) -> np.ndarray:
+    """Centers (P, 2) in the atlas, u and v, of the texels of a mask (N, N) bool."""
+    v, u = np.nonzero(mask)
+    return (np.stack([u, v], axis=1) + 0.5) / len(mask)
 
-    uv: (68, 2) landmarks in the atlas. normals: (N, N, 3). skin: (N, N) bool.
+
+def flaws(uv: np.ndarray, place: np.ndarray, normals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which texels (P,) bool a classifier of skin takes for something else: shadow, folds, spots.
+
+    uv: (68, 2) landmarks in the atlas. place: (P, 2) the texels' centers in the atlas. normals: (P, 3) unit.
     """
-    size = len(skin)
-    v, u = np.nonzero(skin)
-    place = np.stack([u + 0.5, v + 0.5], 1) / size
     lost = np.zeros(len(place), bool)
     grain = smooth_noise(place, rng, 0.03)
     if rng.uniform() < SHADOW_ODDS:
-        light = normalize(
-            np.array([rng.choice([-1, 1]) * rng.uniform(0.5, 1), rng.normal(0.1, 0.4), rng.uniform(0.2, 0.9)])
-        )
-        lost |= normals[skin] @ light < rng.uniform(-0.5, 0.05) + 0.08 * grain
+        side = rng.choice([-1, 1]) * rng.uniform(0.5, 1)
+        light = normalize(np.array([side, rng.normal(0.1, 0.4), rng.uniform(0.2, 0.9)]))
+        lost |= normals @ light < rng.uniform(-0.5, 0.05) + 0.08 * grain
     if rng.uniform() < PATCH_ODDS:
         lost |= fold_patches(uv, place, grain, rng)
-    spots = smooth_noise(place, rng, rng.uniform(0.03, 0.1))
     if rng.uniform() < HOLE_ODDS:
-        lost |= spots > rng.uniform(1.7, 2.6)
-    result = np.zeros_like(skin)
-    result[skin] = lost
-    return result
+        lost |= smooth_noise(place, rng, rng.uniform(0.03, 0.1)) > rng.uniform(1.8, 2.8)
+    return lost
 
 
 def fold_patches(uv: np.ndarray, place: np.ndarray, grain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -157,7 +161,8 @@ def fold_patches(uv: np.ndarray, place: np.ndarray, grain: np.ndarray, rng: np.r
             turn = side * rng.normal(0.4, 0.3)
             rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
             if both or right == (side > 0):
-                lost |= np.linalg.norm((place - middle) @ rotation / radii, axis=-1) < 1 + 0.3 * grain
+                offset = (place - middle) @ rotation / radii
+                lost |= np.hypot(*offset.T) < 1 + 0.3 * grain
     return lost
 
 
@@ -168,9 +173,8 @@ def ragged(kept: np.ndarray, skin: np.ndarray, rng: np.random.Generator) -> np.n
     """
     size = len(kept)
     strength = rng.uniform(0, 1)
-    v, u = np.nonzero(kept)
-    noise = smooth_noise(np.stack([u + 0.5, v + 0.5], 1) / size, rng, 0.02)
-    blurred = gaussian_filter((kept | ~skin).astype(np.float32), BORDER_BLUR * size)
+    noise = smooth_noise(texel_places(kept), rng, 0.02)
+    blurred = gaussian_filter((kept | ~skin).astype(np.float32), max(BORDER_BLUR * size, LEAST_BLUR))
     level = BORDER_LEVEL + BORDER_NOISE * strength * noise
     result = np.zeros_like(kept)
     result[kept] = blurred[kept] > np.clip(level, 0.3, 0.97)

@@ -86,7 +86,7 @@ class Scene:
         center, radii = self._shell()
         origin = (self.view.eye - center) / radii
         ray = (self.points - self.view.eye) / radii
-        a, b, c = (ray**2).sum(-1), ray @ origin, origin @ origin - 1
+        a, b, c = np.einsum("pk,pk->p", ray, ray), ray @ origin, origin @ origin - 1
         root = np.sqrt(np.maximum(b**2 - a * c, 0))
         t = np.where(b**2 > a * c, np.clip((-b - root) / a, 0, 1), 1)
         place = (origin + t[:, None] * ray) * radii
@@ -119,14 +119,14 @@ def capsule(points: np.ndarray, start: np.ndarray, end: np.ndarray, radii: tuple
     """Signed distance (P,) from points (P, 2) to a capsule with radius `radii` at its ends, about; negative inside."""
     axis = end - start
     t = np.clip((points - start) @ axis / (axis @ axis), 0, 1)
-    return np.linalg.norm(points - start - t[:, None] * axis, axis=-1) - (radii[0] + t * (radii[1] - radii[0]))
+    return np.hypot(*(points - start - t[:, None] * axis).T) - (radii[0] + t * (radii[1] - radii[0]))
 
 
 def box(points: np.ndarray, center: np.ndarray, half: np.ndarray, angle: float, corner: float) -> np.ndarray:
     """Signed distance (P,) from points (P, 2) to a rectangle with rounded corners; angle in radians."""
     c, s = np.cos(angle), np.sin(angle)
     q = np.abs((points - center) @ np.array([[c, -s], [s, c]])) - half + corner
-    return np.linalg.norm(np.maximum(q, 0), axis=-1) + np.minimum(q.max(-1), 0) - corner
+    return np.hypot(*np.maximum(q, 0).T) + np.minimum(np.maximum(q[:, 0], q[:, 1]), 0) - corner
 
 
 def hairline(scene: Scene, rng: np.random.Generator) -> np.ndarray:
@@ -153,7 +153,7 @@ def fringe(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 def curtains(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """Long or half-long hair beside the face, on both sides or mostly on one."""
     azimuth, height = scene.on_shell()
-    edge, lean = rng.uniform(0.75, 1.25), rng.normal(0, 0.18)
+    edge, lean = rng.uniform(0.55, 1.05), rng.normal(0, 0.15)
     length = rng.uniform(-0.25, -0.05)
     wave = np.stack([height, np.sign(azimuth) * 0.05 + 0.2 * azimuth * 0.09], 1)
     ragged = rng.uniform(0.03, 0.12) * smooth_noise(wave, rng, 0.06)
@@ -177,7 +177,7 @@ def strands(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 def hat(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """A cap with a brim, a beanie or a scarf about the head: all above a tilted line, and what the brim hides."""
     azimuth, height = scene.on_shell()
-    line = rng.uniform(0.012, 0.06)
+    line = rng.uniform(0.0, 0.055)
     tilt, lean = rng.uniform(0, 0.035), rng.normal(0, 0.007)
     covered = height > line - tilt * (1 - np.cos(azimuth)) + lean * np.sin(azimuth)
     if rng.uniform() < 0.5:
@@ -198,16 +198,25 @@ def hood(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     return oval > 1 + rng.uniform(0, 0.15) * smooth_noise(np.stack([azimuth * 0.09, height], 1), rng, 0.04)
 
 
+def face_mask(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """A medical mask or a scarf over mouth and chin, at times pulled down under the nose, with its loops."""
+    azimuth, height = scene.on_shell()
+    brow, nose = scene.landmarks[17:27, 1].mean(), scene.landmarks[28:34, 1]
+    line = rng.choice([nose[0], nose[1], nose[5]], p=[0.4, 0.4, 0.2]) - brow + rng.normal(0, 0.003)
+    fall, width = rng.uniform(0.005, 0.02), rng.uniform(0.85, 1.25)
+    above = line - fall * np.minimum(np.abs(azimuth), 1.0) ** 2
+    low = scene.landmarks[8, 1] - brow - rng.uniform(0.005, 0.03)
+    cloth = (height < above) & (height > low) & (np.abs(azimuth) < width)
+    loop = (np.abs(height - above + 0.006 - 0.02 * (np.abs(azimuth) - width)) < 0.0015) & (np.abs(azimuth) >= width)
+    return cloth | loop
+
+
 def collar(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Clothes, beard-like shadow or long hair on the neck, up to a height below the chin that varies."""
+    """Clothes or long hair on the neck, up to a height below the chin that varies."""
     x, _, z = scene.points.T
     chin = scene.landmarks[8]
-    line = (
-        chin[1]
-        - rng.uniform(-0.005, 0.05)
-        + rng.uniform(-0.1, 0.5) * np.minimum(z - chin[2], 0)
-        + rng.normal(0, 0.1) * x
-    )
+    rise, lean = rng.uniform(-0.3, 0.2), rng.normal(0, 0.1)
+    line = chin[1] - rng.uniform(-0.005, 0.045) + rise * np.minimum(z - chin[2], 0) + lean * x
     ragged = rng.uniform(0, 0.006) * smooth_noise(scene.points[:, ::2], rng, 0.03)
     # Nothing on the face: it ends at the jaw, which lies in front of the neck.
     return (scene.points[:, 1] < line + ragged) & (z < chin[2] - 0.004)
@@ -228,17 +237,13 @@ def glasses(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     middle = (eyes[1, 0] + eyes[0, 0]) / 2
     apart = max((eyes[1, 0] - eyes[0, 0]) / 2 + rng.uniform(-0.001, 0.002), half[0] + 0.007)
     level = eyes[:, 1].mean() + rng.normal(-0.003, 0.003)
-    covered, dark = np.zeros(len(sight), bool), rng.uniform() < 0.3
-    glare = rng.uniform(size=2) < 0.25
-    for number, side in enumerate((-1, 1)):
+    covered, dark = np.zeros(len(sight), bool), rng.uniform() < 0.22
+    for side in (-1, 1):
         center = np.array([middle + side * apart, level])
         lens = box(sight, center, half, 0.0, corner)
-        shine = (
-            glare[number]
-            and box(sight, center + rng.normal(0, 0.01, 2), half * rng.uniform(0.2, 0.6, 2), rng.normal(0, 0.5), 0.002)
-            < 0
-        )
-        covered |= (lens < rim) & ((lens > -rim / 2) | dark | shine)
+        glare, place, size = rng.uniform() < 0.2, rng.normal(0, 0.01, 2), half * rng.uniform(0.2, 0.6, 2)
+        glass = (lens < 0) & (box(sight, center + place, size, rng.normal(0, 0.5), 0.002) < 0) if glare else False
+        covered |= (lens < rim) & ((lens > -rim / 2) | dark) | glass
         arm = scene.on_plane(0, middle + side * (apart + half[0] + 0.004))
         top = center[1] + rng.uniform(0.2, 0.8) * half[1]
         covered |= (np.abs(arm[:, 1] - top) < 0.6 * rim + 0.001) & (arm[:, 2] < plane) & (arm[:, 2] > 0)
@@ -286,7 +291,7 @@ def thing(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         head = scene.landmark_image(57) + rng.normal(0, [0.025, 0.015])
         angle = np.radians(-90 + rng.uniform(-50, 50))
         away = np.array([np.cos(angle), np.sin(angle)])
-        ball = np.linalg.norm(image - head, axis=-1) - rng.uniform(0.014, 0.032)
+        ball = np.hypot(*(image - head).T) - rng.uniform(0.014, 0.032)
         return (ball < 0) | (capsule(image, head, head + 0.4 * away, (0.013, 0.013)) < 0)
     if kind == "telephone":
         place = scene.landmark_image(rng.choice([1, 3, 13, 15, 30, 36, 45])) + rng.normal(0, 0.02, 2)
@@ -300,7 +305,7 @@ def thing(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     radius = rng.uniform(0.012, 0.045)
     for harmonic in range(2, 6):
         radius = radius * (1 + rng.normal(0, 0.25 / harmonic) * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi)))
-    return np.linalg.norm(offset, axis=-1) < radius
+    return np.hypot(*offset.T) < radius
 
 
 def border(scene: Scene, rng: np.random.Generator) -> np.ndarray:
@@ -324,6 +329,7 @@ OCCLUDERS: tuple[tuple[str, float, Callable[[Scene, np.random.Generator], np.nda
     ("strands", 0.10, strands),
     ("hat", 0.08, hat),
     ("hood", 0.05, hood),
+    ("face mask", 0.03, face_mask),
     ("collar", 0.75, collar),
     ("glasses", 0.22, glasses),
     ("hand", 0.10, hand),
