@@ -135,7 +135,7 @@ def synthesize(
         _claim(output, settings, overwrite)
         _make(output, plan, missing, engine, workers, f"synthesize {shard[0]}/{shard[1]}")
     if not missing:
-        print(f"nothing to do: the {len(mine)} parts of this job are there")
+        print("nothing to do: " + ("this job's parts are there" if mine else "the set has fewer parts than jobs"))
     _finish(output, plan, settings)
     return output
 

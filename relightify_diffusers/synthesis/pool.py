@@ -89,6 +89,11 @@ def _worker_surroundings() -> Iterator[None]:
 
 def _end_with_parent() -> None:
     """Leave no orphan: end this process when its parent is gone, killed ones included."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        parent.join()
+        os._exit(1)
