@@ -158,7 +158,9 @@ def _forehead(s: _Sketch) -> None:
             overlap = 0.35 * (edges[1] - edges[0]) if pieces > 1 else 0.0
             lift, wave = rng.normal(0, 0.003, 2), rng.normal(0, 0.8)
             start, end = (0.5 + edges[k] - overlap, v + lift[0]), (0.5 + edges[k + 1] + overlap, v + lift[1])
-            s.single(start, end, strength, width, sag=dip / pieces, wave=wave, wobble=2.0, rim=0.45, ragged=0.22)
+            s.single(
+                start, end, float(strength), width, sag=dip / pieces, wave=wave, wobble=2.0, rim=0.45, ragged=0.22
+            )
 
 
 def _glabella(s: _Sketch) -> None:
@@ -175,7 +177,7 @@ def _glabella(s: _Sketch) -> None:
         depth = s.presence(max(0.8 * s.aging, float(down.mean())), 0.9) * (0.25 * s.aging + 0.45 * float(down.mean()))
         drop = -3.0 + 4.5 * line + rng.normal(0, 0.8)
         start, end = s.at(27, 8, drop + 1), s.at(27, -8, drop + 1)
-        s.single(start, end, depth, rng.uniform(0.6, 0.9), sag=-1.2, wobble=0.8, rim=0.45, ragged=0.2)
+        s.single(start, end, float(depth), rng.uniform(0.6, 0.9), sag=-1.2, wobble=0.8, rim=0.45, ragged=0.2)
 
 
 def _crows_feet(s: _Sketch) -> None:
@@ -185,7 +187,7 @@ def _crows_feet(s: _Sketch) -> None:
     count = int(rng.integers(3, 7))
     for line in range(count):
         angle = np.radians(-38 + 85 * (line + rng.uniform(-0.3, 0.3)) / max(count - 1, 1))
-        near, far = rng.uniform(4, 9), rng.uniform(14, 27)
+        near, far = rng.uniform(7, 11), rng.uniform(17, 29)
         present = np.array([s.presence(max(s.aging, 0.9 * q), 0.6) for q in squint])
         depth = present * (0.28 * s.aging + 0.28 * squint * (0.3 + 0.7 * min(s.aging + 0.2, 1)))
         direction = np.array([np.cos(angle), np.sin(angle)])
