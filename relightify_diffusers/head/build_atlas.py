@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
 from relightify_diffusers.head.model import EYES, INSIDE, SKIN
+from relightify_diffusers.head.regions import EYE_ISLANDS
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Magnification:
     scale: tuple[float, float]
     skin_box: tuple[float, float, float, float] = (0.004, 0.004, 0.996, 0.95)
     neck_bottom: float = 0.994
-    eye_centers: tuple[tuple[float, float], tuple[float, float]] = ((0.052, 0.944), (0.948, 0.944))
+    eye_centers: tuple[tuple[float, float], tuple[float, float]] = EYE_ISLANDS
     eye_radius: float = 0.048
     # Disc islands in the gap above the forehead for what a closed face hides: (center u, center v, radius).
     socket_discs: tuple[tuple[float, float, float], ...] = ((0.43, 0.028, 0.022), (0.57, 0.028, 0.022))

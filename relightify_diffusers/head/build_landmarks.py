@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from relightify_diffusers.head.build_atlas import EYES, SKIN
+from relightify_diffusers.head.regions import EYE_ISLANDS
 from relightify_diffusers.rendering.atlas import bake_atlas
 from relightify_diffusers.rendering.cameras import Camera
 from relightify_diffusers.rendering.mesh import interpolate_corners, vertex_normals
@@ -157,7 +158,7 @@ def _render(arrays, vertices, texture, camera):
     )
     hit = fragments.pix_to_face >= 0
     region = np.where(hit, arrays["triangle_regions"][fragments.pix_to_face], SKIN)
-    from_center = np.minimum(*(np.hypot(uv[..., 0] - u, uv[..., 1] - 0.944) for u in (0.052, 0.948)))
+    from_center = np.minimum(*(np.hypot(uv[..., 0] - u, uv[..., 1] - v) for u, v in EYE_ISLANDS))
     eye = np.where(from_center[..., None] < 0.016, 0.12, 0.85)
     color = np.where((region == EYES)[..., None], eye, color)
     shade = np.clip(0.45 + 0.55 * normals @ np.array([0.2, 0.4, 0.9]), 0.05, 1.1)

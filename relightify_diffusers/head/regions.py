@@ -11,6 +11,9 @@ from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas
 
 SUPERSAMPLING = 4
 
+# Centers in the atlas of the islands of the subject's right and left eyeball.
+EYE_ISLANDS = ((0.052, 0.944), (0.948, 0.944))
+
 # Microfacet roughness (glTF's perceptual roughness) by region. Weyrich et al. 2006 ("Analysis of human faces using a
 # measurement-based skin reflectance model", section 6) measured Torrance-Sparrow slopes between about 0.2 and 0.4 that
 # fall from the cheeks to the forehead, nose and lips; perceptual roughness is the square root of that slope. The
@@ -31,7 +34,7 @@ def region_masks(head: HeadModel, resolution: int, texels: AtlasTexels | None = 
     side = np.abs(u - 0.5)
 
     def polygon(*polygons, soft=0.006):
-        return _polygons([p for one in polygons for p in (one, _mirror(one))], resolution, soft)
+        return polygon_mask([p for one in polygons for p in (one, _mirror(one))], resolution, soft)
 
     def blob(cu, cv, ru, rv):
         return np.exp(-(((side - abs(cu - 0.5)) / ru) ** 2 + ((v - cv) / rv) ** 2))
@@ -77,8 +80,8 @@ def _beard(uv: np.ndarray, resolution: int) -> np.ndarray:
         [[0.5, 0.655], [0.44, 0.665], [0.39, 0.74], [0.34, 0.73], [0.26, 0.66], [0.205, 0.52], [0.18, 0.52]]
         + [[0.19, 0.66], [0.23, 0.80], [0.32, 0.90], [0.42, 0.94], [0.5, 0.95]]
     )
-    mouth = _polygons([_grow(uv[48:60], 1.05)], resolution, 0.006)
-    return _polygons([half, _mirror(half)], resolution, 0.018) * (1 - mouth)
+    mouth = polygon_mask([_grow(uv[48:60], 1.05)], resolution, 0.006)
+    return polygon_mask([half, _mirror(half)], resolution, 0.018) * (1 - mouth)
 
 
 def _mirror(polygon: np.ndarray) -> np.ndarray:
@@ -90,8 +93,8 @@ def _grow(polygon: np.ndarray, factor: float) -> np.ndarray:
     return center + (polygon - center) * factor
 
 
-def _polygons(polygons: list[np.ndarray], resolution: int, soft: float) -> np.ndarray:
-    """Antialiased union of polygons with a blurred edge of `soft` atlas widths."""
+def polygon_mask(polygons: list[np.ndarray], resolution: int, soft: float) -> np.ndarray:
+    """Antialiased union (resolution, resolution) of polygons (P, 2) in the atlas, its edge blurred by `soft` widths."""
     size = resolution * SUPERSAMPLING
     image = Image.new("L", (size, size))
     draw = ImageDraw.Draw(image)
