@@ -12,7 +12,7 @@ from relightify_diffusers.head.model import HeadModel
 EXPRESSIONS = {
     "neutral": {},
     "smile": {"mouthSmileBoth": 0.9, "cheekSquintBoth": 0.5, "mouthUpperUpBoth": 0.3, "jawOpen": 0.12},
-    "closed smile": {"mouthSmileBoth": 0.6, "mouthPressBoth": 0.25, "mouthDimpleBoth": 0.3, "cheekSquintBoth": 0.25},
+    "closed smile": {"mouthSmileBoth": 0.6, "mouthPressBoth": 0.25, "mouthDimpleBoth": 0.15, "cheekSquintBoth": 0.25},
     "laugh": {"mouthSmileBoth": 1.0, "jawOpen": 0.35, "cheekSquintBoth": 0.7, "eyeSquintBoth": 0.5},
     "surprise": {"browInnerUp": 0.8, "browOuterUpBoth": 0.8, "eyeWideBoth": 0.7, "jawOpen": 0.4},
     "sad": {"browInnerUp": 0.9, "browDownBoth": 0.15, "mouthFrownBoth": 0.7, "mouthShrugLower": 0.4},
@@ -23,7 +23,7 @@ EXPRESSIONS = {
         "noseSneerBoth": 0.3,
         "jawForward": 0.2,
     },
-    "fear": {"browInnerUp": 0.9, "browOuterUpBoth": 0.5, "eyeWideBoth": 0.9, "mouthStretchBoth": 0.6, "jawOpen": 0.2},
+    "fear": {"browInnerUp": 0.9, "browOuterUpBoth": 0.5, "eyeWideBoth": 0.7, "mouthStretchBoth": 0.6, "jawOpen": 0.2},
     "disgust": {"noseSneerBoth": 0.8, "mouthUpperUpBoth": 0.5, "browDownBoth": 0.4, "mouthFrownBoth": 0.3},
     "contempt": {"mouthSmileOne": 0.45, "mouthDimpleOne": 0.6, "cheekSquintOne": 0.25},
     "frown": {"browDownBoth": 0.8, "mouthFrownBoth": 0.5, "eyeSquintBoth": 0.4},
@@ -44,7 +44,7 @@ EXPRESSIONS = {
     "mouth aside": {"mouthOne": 0.5, "mouthPressOne": 0.3},
 }
 # How often each is drawn, in percent, in the order of EXPRESSIONS: portraits are mostly neutral, smile or talk.
-EXPRESSION_ODDS = (30, 15, 6, 6, 3, 2.5, 2.5, 1.5, 2, 2, 3, 3, 2, 1.5, 1, 2, 3, 3, 3, 3, 1, 1.5, 1.5, 1, 0.5, 0.5)
+EXPRESSION_ODDS = (30, 15, 6, 6, 3, 2.5, 2, 1.5, 2, 2, 3, 3, 2, 1.5, 1, 2, 3, 3, 3, 3, 1, 1.5, 1, 1, 0.5, 0.5)
 # Actions that also occur on their own with any of these, from a second, weaker expression of the upper face.
 UPPER_FACE = ("brows up", "frown", "squint", "one brow up", "sad")
 UPPER_ODDS, UPPER_STRENGTH = 0.25, 0.6
@@ -57,11 +57,14 @@ LEAN_SPREAD, LEAN_LIMIT, UNEVENNESS = 0.07, 0.2, 0.06
 OTHER_SIDE = 0.25
 # How far relaxed lids hang: most little, few by the largest (a beta distribution).
 DROOP_SHAPE, DROOP_LARGEST = (1.5, 4.0), 0.45
+# Where the head's lids meet; further, the upper one passes over the lower.
+CLOSED = (0.77, 0.86)
 # Muscles that pull against each other: the weaker one of each pair gives way.
 OPPONENTS = (
     ("browDown", "browOuterUp"),
     ("eyeWide", "eyeSquint"),
     ("eyeWide", "eyeBlink"),
+    ("eyeSquint", "eyeBlink"),
     ("mouthSmile", "mouthFrown"),
 )
 SIDES = ("Left", "Right")
@@ -97,7 +100,7 @@ def pose_expression(
     shut = {"wink": ("One",), "eyes closed": ("Both",)}.get(name, ())
     for at, end in enumerate(SIDES):
         closes = "Both" in shut or ("One" in shut and at == side)
-        weights[f"eyeBlink{end}"] = rng.uniform(0.9, 1.0) if closes else droop
+        weights[f"eyeBlink{end}"] = rng.uniform(*CLOSED) if closes else droop
     _settle(weights)
     return np.array([weights[action] for action in head.expression_names])
 
