@@ -30,10 +30,10 @@ MIN_COSINE = (0.24, 0.36)
 LEAST_LEFT, LEAST_NAMED = 0.4, 0.005
 
 # Flaws of a mask: odds of holes in shadow, of patches at folds and of holes anywhere.
-SHADOW_ODDS, PATCH_ODDS, HOLE_ODDS = 0.12, 0.55, 0.25
+SHADOW_ODDS, PATCH_ODDS, HOLE_ODDS = 0.12, 0.65, 0.25
 # Where patches are lost, each with these odds on one or both sides: corners of the eyes and sockets, nose wings,
 # nasolabial folds, under the lip (pairs of iBUG landmarks of the subject's right between which they lie).
-FOLDS, FOLD_ODDS, BOTH_SIDES_ODDS = ((36, 36), (39, 39), (40, 41), (31, 31), (31, 48), (31, 48), (57, 8)), 0.3, 0.6
+FOLDS, FOLD_ODDS, BOTH_SIDES_ODDS = ((36, 36), (39, 39), (40, 41), (31, 31), (31, 48), (31, 48), (57, 8)), 0.4, 0.6
 # Blur of the border in atlas widths (what is narrower vanishes), its mean level and how far noise moves the level:
 # a guard steps back by about two of 256 texels.
 BORDER_BLUR, BORDER_LEVEL, BORDER_NOISE = 2.0 / 256, 0.8, 0.14
