@@ -36,7 +36,7 @@ configs:
 would show, and the reflectance and the normals behind it, in the UV atlas of one head model. Made by
 `relightify synthesize` (relightify_diffusers) with seed {seed}, to train a prior that completes what a photo does not
 show and takes the light out of it. {group} consecutive samples share a person's geometry, expression and normals, and
-differ in skin, light, camera and mask.
+differ in skin, light, exposure and mask.
 
 ```python
 from datasets import load_dataset
