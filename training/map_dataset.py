@@ -1,11 +1,13 @@
-"""Decode a folder of map samples once into one uint8 array, and draw reproducible training batches from it."""
+"""Read a folder of map samples once into arrays, and draw reproducible training batches from them."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -90,13 +92,9 @@ def load_samples(
         UsageError: the maps are smaller than `resolution`.
     """
     files = find_parquet(directory)
-    path = None
-    if cache_dir is not None:
-        stamp = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-        key = hashlib.sha256(repr((stamp, resolution, max_samples)).encode()).hexdigest()[:16]
-        path = Path(cache_dir) / f"maps-{resolution}-{key}.npy"
-        if path.exists():
-            return np.load(path, mmap_mode="r")
+    path = _cache_path(cache_dir, f"maps-{resolution}", files, (resolution, max_samples))
+    if path is not None and path.exists():
+        return np.load(path, mmap_mode="r")
     rows = _open_rows(files)
     if max_samples is not None:
         rows = rows.select(range(min(max_samples, len(rows))))
@@ -106,16 +104,103 @@ def load_samples(
     if size < resolution:
         raise UsageError(f"the maps in {directory} are {size} px, smaller than resolution {resolution}")
     shape = (len(rows), LAYOUT.channels, resolution, resolution)
+    return _make_array(path, shape, np.uint8, lambda out: _fill(out, rows, resolution, size, progress))
+
+
+@dataclass(frozen=True)
+class Transfers:
+    """What relighting needs of each head: values[subject[i]] belongs to sample i.
+
+    values: (S, V, 9) float16, one for each subject. subject: (N,) int64, the index into `values` of each sample.
+    """
+
+    values: np.ndarray
+    subject: np.ndarray
+
+    def __getitem__(self, samples: np.ndarray) -> torch.Tensor:
+        """The transfers (B, V, 9), float16, of samples (B,)."""
+        return torch.from_numpy(np.ascontiguousarray(self.values[self.subject[samples]]))
+
+
+def load_transfers(
+    directory: str | Path, max_samples: int | None = None, cache_dir: str | Path | None = None
+) -> Transfers:
+    """The transfers of a data set folder made with --transfer, in the order of `load_samples`.
+
+    A subject's samples share one transfer; it is read and kept once. max_samples, cache_dir: as in `load_samples`.
+    Raises AssetError for a data set without them.
+    """
+    import pyarrow.parquet as pq  # imported here: only reading the files needs it
+
+    files = find_parquet(directory)
+    names = pq.read_schema(files[0]).names
+    missing = [name for name in ("transfer", "subject") if name not in names]
+    if missing:
+        raise AssetError(
+            f"{files[0]} has no column {' or '.join(missing)}, which relighting needs; make the data with "
+            "`relightify synthesize --transfer`, or set relight_probability to 0"
+        )
+    # Folders of several seeds number their subjects from 0 each.
+    keys = [name for name in ("seed", "subject") if name in names]
+    columns = [pq.read_table(file, columns=keys) for file in files]
+    rows = np.concatenate([np.stack([t[name].to_numpy() for name in keys], axis=-1) for t in columns])[:max_samples]
+    _, first, subject = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    size = len(_first_transfer(files[0]))
+    path = _cache_path(cache_dir, "transfer", files, max_samples)
+    if path is not None and path.exists():
+        return Transfers(np.load(path, mmap_mode="r"), subject.ravel())
+    shape = (len(first), size // 18, 9)  # 9 values of 2 bytes for each vertex
+    values = _make_array(path, shape, np.float16, lambda out: _fill_transfers(out, files, first))
+    return Transfers(values, subject.ravel())
+
+
+def _first_transfer(file: Path) -> bytes:
+    import pyarrow.parquet as pq
+
+    return next(pq.ParquetFile(file).iter_batches(batch_size=1, columns=["transfer"]))["transfer"][0].as_py()
+
+
+def _fill_transfers(out: np.ndarray, files: list[Path], first: np.ndarray) -> None:
+    """Read out[i] from row first[i] of the files together."""
+    import pyarrow.parquet as pq
+
+    start, of_row = 0, {int(row): i for i, row in enumerate(first)}
+    for file in files:
+        # As a dictionary: the bytes that rows share are held once.
+        for batch in pq.ParquetFile(file, read_dictionary=["transfer"]).iter_batches(64, columns=["transfer"]):
+            for row in range(start, start + len(batch)):
+                if row in of_row:
+                    content = batch["transfer"][row - start].as_py()
+                    if content is None or len(content) != out[0].nbytes:
+                        raise AssetError(f"{file} has transfers of different sizes; make the data again")
+                    out[of_row[row]] = np.frombuffer(content, np.float16).reshape(out.shape[1:])
+            start += len(batch)
+
+
+def _cache_path(cache_dir: str | Path | None, name: str, files: list[Path], settings: object) -> Path | None:
+    """Where the array read from `files` with `settings` is kept; None without a folder for it."""
+    if cache_dir is None:
+        return None
+    stamp = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    key = hashlib.sha256(repr((stamp, settings)).encode()).hexdigest()[:16]
+    return Path(cache_dir) / f"{name}-{key}.npy"
+
+
+def _make_array(path: Path | None, shape: tuple[int, ...], dtype, fill: Callable[[np.ndarray], None]) -> np.ndarray:
+    """An array filled by `fill`: in memory, or memory-mapped from `path`, which then appears at once and whole."""
     if path is None:
-        out = np.empty(shape, np.uint8)
-        _fill(out, rows, resolution, size, progress)
+        out = np.empty(shape, dtype)
+        fill(out)
         return out
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".partial-{os.getpid()}")
-    out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-    _fill(out, rows, resolution, size, progress)
-    out.flush()
-    os.replace(partial, path)
+    try:
+        out = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
+        fill(out)
+        out.flush()
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return np.load(path, mmap_mode="r")
 
 

@@ -10,20 +10,24 @@ import shutil
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
 from diffusers import DDIMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel, compute_snr
-from map_dataset import batch_indices, load_samples, mirror, sample_generator, to_model_range
+from map_dataset import batch_indices, load_samples, load_transfers, mirror, sample_generator, to_model_range
+from relight import Relighter
 from tqdm.auto import tqdm
 from training_config import TrainConfig, parse_args
 from validation import save_grid, validate_by_level
 
 from relightify_diffusers.errors import AssetError, RelightifyError, UsageError
+from relightify_diffusers.head.model import HeadModel
 from relightify_diffusers.maps import LAYOUT
 from relightify_diffusers.pipelines import relightify_inpaint
 
@@ -113,6 +117,7 @@ class Trainer:
             torch.set_num_threads(config.num_threads)
         self.device = self.accelerator.device
         self.main = self.accelerator.is_main_process
+        self.pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1)) if self.device.type == "cuda" else None
         self.directory = Path(config.output_dir)
         self.samples_directory = self.directory / "samples"
         self.samples_directory.mkdir(parents=True, exist_ok=True)
@@ -126,6 +131,11 @@ class Trainer:
         held_out = min(config.validation_samples, len(samples) // 2)
         self.train_samples = samples[: len(samples) - held_out]
         self.held_out = to_model_range(samples[len(samples) - held_out :])
+        self.relighter = None
+        if config.relight_probability > 0:
+            self.transfers = load_transfers(config.data, config.max_samples, config.cache_dir)
+            self.relighter = Relighter(HeadModel.bundled(), config.resolution, self.device)
+            self.relighter.check(self.transfers.values.shape)
         with torch.random.fork_rng(devices=[]):  # diffusers draws initial weights from the global generator
             torch.manual_seed(config.seed)
             unet = make_unet(config)
@@ -182,18 +192,44 @@ class Trainer:
         rows = batch_indices(len(self.train_samples), self.step, total, config.seed)
         first = (micro * world + self.accelerator.process_index) * size
         rows = rows[first : first + size]
-        clean = to_model_range(self.train_samples[rows])
-        shape, noise, timesteps, flips = clean.shape[1:], [], [], []
-        for position in range(first, first + size):
+        shape = self.train_samples.shape[1:]
+
+        def draw(position: int) -> tuple[torch.Generator, torch.Tensor, bool, torch.Tensor]:
             generator = sample_generator(config.seed, self.step, position)
-            timesteps.append(torch.randint(config.num_train_timesteps, (), generator=generator))
-            flips.append(bool(torch.rand((), generator=generator) < 0.5))
-            noise.append(torch.randn(shape, generator=generator))
+            timestep = torch.randint(config.num_train_timesteps, (), generator=generator)
+            flip = bool(torch.rand((), generator=generator) < 0.5)
+            return generator, timestep, flip, torch.randn(shape, generator=generator)
+
+        # A GPU would wait for one thread that draws all of its noise; torch lets go of the interpreter meanwhile.
+        drawn = (self.pool.map if self.pool else map)(draw, range(first, first + size))
+        generators, timesteps, flips, noise = map(list, zip(*drawn))
+        clean = to_model_range(self.send(torch.from_numpy(np.array(self.train_samples[rows]))))
+        clean = self.relight(clean, rows, generators)
         if config.mirror and any(flips):
             clean[flips] = mirror(clean[flips])
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        batch = (clean.contiguous(memory_format=layout), torch.stack(noise).contiguous(memory_format=layout))
-        return tuple(t.to(self.device) for t in (*batch, torch.stack(timesteps)))
+        noise = self.send(torch.stack(noise)).contiguous(memory_format=layout)
+        return clean.contiguous(memory_format=layout), noise, self.send(torch.stack(timesteps))
+
+    def send(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor on the training device; on its way to a GPU, the host does not wait for the step before."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def relight(self, clean: torch.Tensor, rows: np.ndarray, generators: list[torch.Generator]) -> torch.Tensor:
+        """Give `relight_probability` of the samples (B, 12, R, R), of rows (B,), new light and tones, in place.
+
+        Last in a sample's random numbers and before mirroring: the transfer is that of the head as it was made.
+        """
+        if self.relighter is None:
+            return clean
+        share = self.config.relight_probability
+        chosen = [i for i, g in enumerate(generators) if torch.rand((), generator=g) < share]
+        if chosen:
+            transfer = self.send(self.transfers[rows[chosen]])
+            clean[chosen] = self.relighter(clean[chosen], transfer, [generators[i] for i in chosen])
+        return clean
 
     def loss(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """The weighted mean squared error of the prediction over all texels, the constant background included."""

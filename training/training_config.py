@@ -25,6 +25,7 @@ class TrainConfig:
     max_samples: int | None = None  # use only the first rows
     cache_dir: str | None = None  # keep the decoded maps on disk (memory-mapped) instead of in RAM
     mirror: bool = True  # left-right flips that also negate the normals' x
+    relight_probability: float = 0.0  # share of samples with new light and tone; needs data made with --transfer
 
     # Model
     init_from: str | None = None  # pipeline folder whose UNet weights to start from (the stage before this one)
@@ -109,6 +110,7 @@ class TrainConfig:
             ),
             (self.mixed_precision in ("no", "bf16"), "mixed_precision is no or bf16"),
             (self.save_dtype in ("float16", "bfloat16", "float32"), "save_dtype is float16, bfloat16 or float32"),
+            (0 <= self.relight_probability <= 1, "relight_probability is a share from 0 to 1"),
             (self.train_batch_size > 0 and self.gradient_accumulation_steps > 0, "batch sizes must be positive"),
         ]
         for holds, message in checks:

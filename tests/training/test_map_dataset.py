@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from map_dataset import batch_indices, load_samples, mirror, sample_generator, to_model_range
+from map_dataset import batch_indices, load_samples, load_transfers, mirror, sample_generator, to_model_range
 
 from relightify_diffusers.errors import AssetError, UsageError
 from relightify_diffusers.maps import LAYOUT
@@ -39,6 +39,32 @@ def test_errors_name_the_fix(data, samples, tmp_path, write_dataset):
     bad = write_dataset(tmp_path / "bad", samples, names=("texture", "diffuse_albedo", "normals"))
     with pytest.raises(AssetError, match="no column specular_albedo"):
         load_samples(bad, 8)
+
+
+def test_transfers_belong_to_subjects(data_with_transfer, open_transfer):
+    transfers = load_transfers(data_with_transfer)
+    assert transfers.values.shape == (5, *open_transfer.shape) and transfers.values.dtype == np.float16
+    assert transfers.subject.tolist() == [i // 4 for i in range(20)]
+    found = transfers[np.array([19, 0, 5])]
+    expected = np.stack([open_transfer * share for share in (0.5, 1, 0.875)]).astype(np.float16)
+    np.testing.assert_array_equal(found.numpy(), expected)
+    first = load_transfers(data_with_transfer, max_samples=6)
+    assert first.values.shape[0] == 2 and len(first.subject) == 6
+
+
+def test_transfers_are_cached_beside_the_maps(data_with_transfer, tmp_path):
+    first = load_transfers(data_with_transfer, cache_dir=tmp_path)
+    stored = list(tmp_path.iterdir())
+    assert len(stored) == 1 and stored[0].name.startswith("transfer-")
+    second = load_transfers(data_with_transfer, cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == stored and isinstance(second.values, np.memmap)
+    np.testing.assert_array_equal(first.values, second.values)
+    np.testing.assert_array_equal(first.values, load_transfers(data_with_transfer).values)
+
+
+def test_data_without_transfers_names_the_fix(data):
+    with pytest.raises(AssetError, match=r"no column transfer or subject.*synthesize --transfer"):
+        load_transfers(data)
 
 
 def test_model_range():

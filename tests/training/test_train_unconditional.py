@@ -11,11 +11,13 @@ import train_unconditional
 from accelerate.state import AcceleratorState
 from checkpoints import list_checkpoints
 from diffusers import DiffusionPipeline
+from map_dataset import mirror
 from PIL import Image
 from train_unconditional import Trainer, learning_rate, loss_weights, make_scheduler
 from training_config import make_config, parse_args
 
 from relightify_diffusers.errors import AssetError, RelightifyError, UsageError
+from relightify_diffusers.maps import LAYOUT
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +84,7 @@ def test_config_file_and_overrides(tmp_path):
         ({"prediction_type": "epsilon"}, "epsilon is undefined at zero terminal SNR"),
         ({"lr_schedule": "time"}, "together with max_train_seconds"),
         ({"data": ""}, "data is not set"),
+        ({"relight_probability": 1.5}, "relight_probability is a share"),
     ],
 )
 def test_config_errors_are_one_line(settings, changes, message):
@@ -144,7 +147,9 @@ def test_a_run_leaves_metrics_pictures_and_a_pipeline(settings):
         assert torch.equal(saved.float(), averaged.half().float())
 
 
-def test_resumption_is_exact_to_the_step(settings, tmp_path):
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_resumption_is_exact_to_the_step(settings, tmp_path, data_with_transfer, share):
+    settings = settings | {"data": str(data_with_transfer), "relight_probability": share}
     whole = run(settings | {"output_dir": str(tmp_path / "whole")})
     first = settings | {"output_dir": str(tmp_path / "parts")}
     trainer = Trainer(make_config(first).validate())
@@ -159,6 +164,42 @@ def test_resumption_is_exact_to_the_step(settings, tmp_path):
         assert torch.equal(a, b)
     for a, b in zip(whole.ema.shadow_params, resumed.ema.shadow_params):
         assert torch.equal(a, b)
+
+
+def set_up(settings: dict) -> Trainer:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    trainer = Trainer(make_config(settings).validate())
+    trainer.setup()
+    return trainer
+
+
+def test_a_share_of_the_samples_is_relit_and_nothing_else_changes(settings, data_with_transfer):
+    settings = settings | {"data": str(data_with_transfer), "train_batch_size": 16, "mirror": False}
+    plain, none, some, every = (
+        set_up(settings | {"relight_probability": share}).micro_batch(0) for share in (0.0, 0.0, 0.5, 1.0)
+    )
+    changed = []
+    for clean, noise, timesteps in (none, some, every):
+        assert torch.equal(noise, plain[1]) and torch.equal(timesteps, plain[2])
+        assert torch.equal(clean[:, LAYOUT.slice("normals")], plain[0][:, LAYOUT.slice("normals")])
+        changed.append((clean != plain[0]).flatten(1).any(1))
+    assert not changed[0].any() and changed[2].all()
+    assert 3 <= changed[1].sum() <= 13
+    # A sample is relit alike whichever others are.
+    torch.testing.assert_close(some[0][changed[1]], every[0][changed[1]], atol=1e-5, rtol=0)
+
+
+def test_relit_samples_are_mirrored_afterwards(settings, data_with_transfer):
+    settings = settings | {"data": str(data_with_transfer), "train_batch_size": 16, "relight_probability": 1.0}
+    straight, mirrored = (set_up(settings | {"mirror": m}).micro_batch(0)[0] for m in (False, True))
+    flipped = (straight != mirrored).flatten(1).any(1)
+    assert 3 <= flipped.sum() <= 13
+    assert torch.equal(mirror(straight[flipped]), mirrored[flipped])
+
+
+def test_relighting_needs_transfers(settings):
+    with pytest.raises(AssetError, match="synthesize --transfer"):
+        set_up(settings | {"relight_probability": 0.5})
 
 
 def test_stops_when_the_time_is_up_or_a_signal_comes(settings):
