@@ -11,9 +11,9 @@ from relightify_diffusers.head.model import HeadModel
 # are ours. "Both" stands for Left and Right alike, "One" for a side that is drawn once for all actions.
 EXPRESSIONS = {
     "neutral": {},
-    "smile": {"mouthSmileBoth": 0.9, "cheekSquintBoth": 0.5, "mouthUpperUpBoth": 0.3, "jawOpen": 0.12},
+    "smile": {"mouthSmileBoth": 0.8, "cheekSquintBoth": 0.5, "mouthUpperUpBoth": 0.3, "jawOpen": 0.12},
     "closed smile": {"mouthSmileBoth": 0.6, "mouthPressBoth": 0.25, "mouthDimpleBoth": 0.15, "cheekSquintBoth": 0.25},
-    "laugh": {"mouthSmileBoth": 1.0, "jawOpen": 0.35, "cheekSquintBoth": 0.7, "eyeSquintBoth": 0.5},
+    "laugh": {"mouthSmileBoth": 0.9, "jawOpen": 0.35, "cheekSquintBoth": 0.7, "eyeSquintBoth": 0.5},
     "surprise": {"browInnerUp": 0.8, "browOuterUpBoth": 0.8, "eyeWideBoth": 0.7, "jawOpen": 0.4},
     "sad": {"browInnerUp": 0.9, "browDownBoth": 0.15, "mouthFrownBoth": 0.7, "mouthShrugLower": 0.4},
     "angry": {
@@ -92,7 +92,7 @@ def pose_expression(
         _raise(weights, action if action in weights else action + "Both", abs(rng.normal(0, REST_SPREAD)), lean, rng)
     for action, largest in EXPRESSIONS[name].items():
         _raise(weights, action, strength * largest * rng.uniform(0.7, 1.0), lean, rng, side)
-    for action, largest in EXPRESSIONS.get(upper, {}).items():
+    for action, largest in (EXPRESSIONS[upper] if upper else {}).items():
         if action.startswith(("brow", "eye")):
             _raise(weights, action, UPPER_STRENGTH * largest * rng.uniform(), lean, rng, side)
     droop = DROOP_LARGEST * rng.beta(*DROOP_SHAPE)

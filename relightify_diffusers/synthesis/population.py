@@ -19,7 +19,7 @@ GENDER_SPREAD = 0.08
 # That of the population that the head model was built from (head/build.py).
 WEIGHT_MEAN, WEIGHT_SPREAD = 0.5, 0.22
 WEIGHT_RANGE = (0.05, 1.0)
-# Dirichlet: a third of the people are nearly of one ancestry, and all mixtures occur.
+# Dirichlet: a quarter of the people are nearly of one ancestry, and all mixtures occur.
 ANCESTRY_CONCENTRATION = (0.35, 0.35, 0.35)
 # What phenotypes do not fix makes about four fifths of the head model's variance, more than living faces show: it is
 # drawn a little narrower. The limits are in standard deviations; beyond, components add up to malformed heads.
