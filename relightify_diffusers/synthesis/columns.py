@@ -41,7 +41,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "features": ("string[]", "what was painted on the skin: freckles, beard, ..."),
     "light_kind": ("string", "what kind of light it is"),
     "light_sh": ("float32[]", "order-2 spherical harmonics of all of the light: 9 coefficients x RGB"),
-    "sources": ("float32[][]", "the light's compact sources, head frame: 0, direction, irradiance RGB, angular radius in "
+    "sources": ("float32[][]", "compact sources, head frame: 0, direction, irradiance RGB, angular radius in "
                              "radians; or 1, position, intensity RGB, radius in meters"),
     "exposure": ("float32", "factor from radiance to the camera's linear value"),
     "white_balance": ("float32[]", "the camera's factors of the three channels"),
