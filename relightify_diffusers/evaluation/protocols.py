@@ -16,7 +16,7 @@ from relightify_diffusers.rendering.mesh import normalize
 from relightify_diffusers.rendering.visibility import seen_from
 from relightify_diffusers.synthesis.geometry import Geometry
 from relightify_diffusers.synthesis.sample import VARIANTS, generate
-from relightify_diffusers.synthesis.skin import SkinSources
+from relightify_diffusers.synthesis.sources import SkinSources
 from relightify_diffusers.texturing.detail import shrink
 
 # Samples of `relightify synthesize` are drawn from seeds that users choose; evaluation adds this to stay apart.
@@ -38,7 +38,7 @@ class Subject:
 
 
 def subjects(
-    head: HeadModel, count: int, resolution: int, seed: int, yaws: tuple[float, ...], assets: str | Path | None = None
+    head: HeadModel, count: int, resolution: int, seed: int, yaws: tuple[float, ...], assets=None
 ) -> Iterator[Subject]:
     """Yield `count` subjects of as many identities, the yaws in turn; maps are averaged from twice the texels."""
     texels = bake_atlas(head.atlas.uv, head.atlas.uv_triangles, 2 * resolution)

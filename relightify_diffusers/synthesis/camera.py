@@ -27,7 +27,7 @@ DISTANCE, PIXELS_PER_TEXEL = (0.45, 2.5), (0.55, 1.6)
 # Texels seen flatter than this are not taken from the photo; over FADE atlas widths the two are blended.
 MIN_COSINE, FADE = 0.22, 0.02
 # An automatic exposure puts a white surface in the brighter part of the face here, give or take STOPS (natural log).
-WHITE_LEVEL, STOPS = 0.95, 0.22
+WHITE_LEVEL, STOPS = 1.25, 0.2
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class View:
     """A photographed geometry, shared by its variants.
 
     camera: Camera. uv: (H, W, 2) atlas position that each pixel shows, NaN beside the head. pixels: (N, N, 2) photo
-    position of each texel. sizes: (N, N) pixels across a texel. weight: (N, N), 1 where a texel is well seen, 0 unseen.
+    position of each texel. sizes: (N, N) pixels across a texel. weight: (N, N), 1 where a texel is well seen.
     """
 
     camera: Camera

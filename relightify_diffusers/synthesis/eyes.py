@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import map_coordinates
 from scipy.special import expit
 
 from relightify_diffusers.head.regions import EYE_ISLANDS
-from relightify_diffusers.maps import LUMINANCE
 from relightify_diffusers.synthesis.noise import atlas_grid, fractal_noise
+from relightify_diffusers.synthesis.sources import ATLAS_IRIS as IRIS
 from relightify_diffusers.synthesis.sources import IRIS_EXTENT, IRIS_RADIUS, SkinSources
 
 # Linear albedos of irises and how often each is drawn: browns, hazel, blue, green, gray.
@@ -17,8 +17,6 @@ IRIS_COLORS = np.array(
     + [(0.20, 0.23, 0.25)]
 )
 IRIS_ODDS = (0.34, 0.22, 0.14, 0.14, 0.08, 0.08)
-# The islands are azimuthal and show 90 degrees over 0.048 atlas widths: the iris, about 29 of them, takes a third.
-IRIS = 0.0155
 # Standard deviation of the gaze in atlas widths: 12 degrees.
 GAZE = 0.0064
 MUCOSA, SCLERA = np.array([0.32, 0.11, 0.09]), np.array([0.62, 0.55, 0.50])
@@ -64,17 +62,13 @@ def _pattern(sources: SkinSources, rng: np.random.Generator):
     pick, turn = rng.integers(2**31), rng.uniform(0, 2 * np.pi)
     phases = rng.uniform(0, 2 * np.pi, 6)
     if sources.irises:
-        image = sources.irises[pick % len(sources.irises)] @ LUMINANCE
+        image = sources.irises[pick % len(sources.irises)]
         half = image.shape[0] / 2
         scale = half / IRIS_EXTENT * IRIS_RADIUS
-        y, x = np.mgrid[: image.shape[0], : image.shape[1]]
-        ring = np.hypot(x + 0.5 - half, y + 0.5 - half) / scale
-        image = image / image[(ring > 0.45) & (ring < 0.9)].mean()
-        image = gaussian_filter(image, max(0.5, scale * 0.35 / (IRIS * sources.resolution)))
 
         def picture(x, y):
             turned = np.cos(turn) * x - np.sin(turn) * y, np.sin(turn) * x + np.cos(turn) * y
-            rows, columns = (np.clip(t, -1.1, 1.1) * scale + half - 0.5 for t in turned)
+            columns, rows = (np.clip(t, -1.1, 1.1) * scale + half - 0.5 for t in turned)
             return np.clip(map_coordinates(image, [rows, columns], order=1, mode="nearest"), 0.3, 2.0)
 
         return picture

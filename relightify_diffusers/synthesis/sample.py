@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,8 +48,13 @@ class Sample:
 
     maps: dict[str, np.ndarray]
     observed: np.ndarray
-    record: dict[str, object]
+    record: dict[str, Any]
     geometry: Geometry
+
+    @property
+    def tone(self) -> float:
+        """Individual typology angle of the skin in degrees."""
+        return self.record["tone"]
 
 
 def geometry_of(head: HeadModel, sources: SkinSources, seed: int, index: int) -> Subject:
@@ -112,7 +118,7 @@ def _record(
     mask: ObservedMask,
     face: np.ndarray,
     texture: np.ndarray,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     person = geometry.person
     seen = face & (view.weight > 0.5) if (face & (view.weight > 0.5)).any() else face
     white = shading.irradiance[seen].mean(axis=0) / np.pi

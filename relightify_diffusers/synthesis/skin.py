@@ -137,11 +137,11 @@ def _gloss(
     oil = rng.normal(0, 1)
     zone = masks["nose"] + masks["forehead"] + 0.5 * masks["chin"]
     pores = fractal_noise(size, rng, 3, 0.9, coarsest=64)
-    s = SKIN_S * np.exp(0.10 * oil + 0.05 * fractal_noise(size, rng, 4, 0.7) + 0.06 * pores)
+    s = SKIN_S * np.exp(0.16 * oil + 0.05 * fractal_noise(size, rng, 4, 0.7) + 0.06 * pores)
     for name, factor in SPECULAR_FACTORS.items():
         s = s * (1 + (factor - 1) * rng.uniform(0.5, 1.3) * masks[name])
     s = s * (1 - 0.7 * masks["nostrils"]) * (1 - 0.35 * relief.creases) * (1 - 0.25 * layers.evenness * masks["skin"])
-    roughness = roughness_map(masks) * np.exp(-0.07 * oil * (0.6 + 0.6 * zone) + 0.03 * pores)
+    roughness = roughness_map(masks) * np.exp(-0.12 * oil * (0.6 + 0.6 * zone) + 0.03 * pores)
     roughness = roughness * (1 + 0.12 * layers.evenness * masks["skin"])
     lips = masks["lips"] * rng.uniform(0, 0.3) ** 1.5 * 3
     roughness = roughness * (1 - 0.35 * lips)

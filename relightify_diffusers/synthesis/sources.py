@@ -1,4 +1,4 @@
-"""What samples are made of: the atlas and its regions, and the skins, eyebrows, irises and lights that a user names."""
+"""What samples are made of: the atlas, its regions, and the skins, eyebrows, irises and lights that a user names."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ MELANIN_SPREAD, HEMOGLOBIN_SPREAD = 0.10, 0.20
 # The center of the upper right iris on an eye map, its radius, and half the side of what is cut out, as shares of
 # the map's side.
 IRIS_CENTER, IRIS_RADIUS, IRIS_EXTENT = (0.705, 0.303), 0.115, 0.29
+# Radius of an iris in atlas widths: the islands are azimuthal and show 90 degrees over 0.048, of which the iris, about
+# 29 degrees, takes a third.
+ATLAS_IRIS = 0.0155
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class SkinSources:
 
     texels: the atlas. masks: region name → (N, N). sampler: for the smooth surface. openness: (N, N), the share of the
     surroundings that the mean head sees. details: of CC0 skins. brows: (B, H, W) opacity of left eyebrows, inner end
-    to the left. irises: (I, H, H, 3) linear. environments: measured light. All but the first four may be empty.
+    to the left. irises: (I, H, H) lightness relative to the mean. environments: measured light. The last four may be
+    empty.
     """
 
     texels: AtlasTexels
@@ -92,7 +96,7 @@ class SkinSources:
             openness.astype(np.float32),
             tuple(_skin_detail(head, texels, masks, openness, path) for path in found["skins"]),
             tuple(_brow(path) for path in found["eyebrows"]),
-            tuple(_iris(path) for path in found["irises"]),
+            tuple(_iris(path, len(openness)) for path in found["irises"]),
             tuple(_environment(path) for path in found["hdris"]),
         )
 
@@ -140,12 +144,17 @@ def _brow(path: Path) -> np.ndarray:
     return np.ascontiguousarray(upper[:, columns[0] : columns[-1] + 1])
 
 
-def _iris(path: Path) -> np.ndarray:
-    """The upper right eyeball of an eye map, linear, up to IRIS_EXTENT of the map's side from its pupil."""
-    image = srgb_to_linear(_read(path, "RGB"))
+def _iris(path: Path, resolution: int) -> np.ndarray:
+    """Lightness of the upper right eyeball of an eye map around its pupil, 1 on average over the iris, blurred to the
+    texels; the hue of these pictures is no natural one."""
+    image = srgb_to_linear(_read(path, "RGB")) @ LUMINANCE
     size = image.shape[0]
     x, y, extent = (round(value * size) for value in (*IRIS_CENTER, IRIS_EXTENT))
-    return image[max(y - extent, 0) : y + extent, max(x - extent, 0) : x + extent]
+    image = image[max(y - extent, 0) : y + extent, max(x - extent, 0) : x + extent]
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
+    radius = np.hypot(rows - extent, columns - extent) / (IRIS_RADIUS * size)
+    image = image / image[(radius > 0.45) & (radius < 0.9)].mean()
+    return gaussian_filter(image, max(0.5, 0.35 * IRIS_RADIUS * size / (ATLAS_IRIS * resolution))).astype(np.float32)
 
 
 def _skin_detail(head: HeadModel, texels: AtlasTexels, masks: dict, openness: np.ndarray, path: Path) -> SkinDetail:
@@ -167,6 +176,8 @@ def _skin_detail(head: HeadModel, texels: AtlasTexels, masks: dict, openness: np
     melanin, hemoglobin, _ = np.moveaxis(unmix(np.log(color)), -1, 0)
     if np.median((color @ LUMINANCE)[face]) < DARKEST_UNMIXED:
         melanin, hemoglobin = np.zeros((2, size, size))
+    # Lids are drawn with the outlines of another head's eyes.
+    lightness = lightness * (1 - 0.7 * masks["lids"])
     # A painted scalp is not skin: hair is painted later, where there is any.
     keep = known * (1 - 0.95 * masks["scalp"])
     lips = masks["lips"] > 0.2
