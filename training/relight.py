@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from relightify_diffusers.errors import AssetError
 from relightify_diffusers.head.model import HeadModel
@@ -26,17 +27,18 @@ from relightify_diffusers.rendering.brdf import (
 )
 from relightify_diffusers.rendering.mesh import vertex_normals
 from relightify_diffusers.rendering.spherical_harmonics import COSINE_LOBE, sh_basis
-from relightify_diffusers.synthesis.chromophores import HEMOGLOBIN, MELANIN
+from relightify_diffusers.synthesis.chromophores import HEMOGLOBIN, MELANIN, TONE_RANGE
 
 # From the lightest to the darkest skin, in melanin, hemoglobin and an achromatic part (unit vectors of -log RGB): the
 # pigments' two directions alone, which Tsumura et al. 2003 found within single faces, would leave dark skin too red.
 TONE_SHARES = (0.44, 0.95, 2.84)
-TONE_RANGE = (-55.0, 62.0)  # individual typology angle in degrees, uniform
 RECOLORED = 0.8  # share of the relit samples that also get a new tone
 PIGMENT_SPREAD = 0.07  # standard deviation of a face's own melanin and hemoglobin around its tone
 LIPS_KEPT = 0.2  # how much less lips follow the skin's tone
 ALBEDO_RANGE = (0.004, 0.95)  # as in the data
-HAIR_CONTRAST = (0.4, 0.1)  # where hair grows: darker than the skin by this in log luminance, and the softness of that
+# Where hair grows, it is hair what is darker than the skin by this in log RGB, or differs this much in log R / B (gray
+# and blond hair), each with the softness of the limit.
+HAIR_DARKER, HAIR_COLOR = (0.4, 0.1), (0.4, 0.08)
 
 LOBES = 3
 BAND = torch.tensor([0, 1, 1, 1, 2, 2, 2, 2, 2])
@@ -173,9 +175,11 @@ class Relighter:
         self.bary = flat(bary).T.contiguous()[..., None]  # (3, P, 1)
         self.border = flat(cover < 1)[:, None]  # (P, 1): texels that area averaging may have mixed with the background
         self.roughness = flat(roughness_map(masks))
-        self.grows_hair = flat(np.clip(masks["scalp"] + masks["brows"] + masks["beard"], 0, 1))
+        # Fringes hang before the forehead and the temples.
+        fringe = np.clip(masks["forehead"] + 4 * gaussian_filter(masks["scalp"], 0.04 * resolution), 0, 1)
+        self.grows_hair = flat(np.clip(masks["scalp"] + masks["brows"] + masks["beard"] + fringe, 0, 1))
         self.follows_tone = flat(masks["skin"] * (1 - LIPS_KEPT * masks["lips"]))
-        self.reference = flat(masks["cheeks"] + masks["forehead"] + masks["nose"] + 1e-6)
+        self.reference = flat((masks["cheeks"] + masks["nose"]) * masks["skin"])  # seldom under hair
         self.skin, self.scalp, self.eyes = flat(masks["skin"]), flat(masks["scalp"]), flat(masks["eyes"])
         front = np.einsum("pk,pk->p", bary[active], normals[..., 2]) > 0.3
         front &= (masks["skin"][active] > 0) & (cover[active] == 1)
@@ -242,14 +246,10 @@ class Relighter:
         """Move the skin of linear albedo (B, P, 3) along its pigments to a tone uniform in TONE_RANGE.
 
         The move is one vector of -log RGB for a face (Tsumura et al. 2003, equation 2): detail keeps its contrast.
-        Eyes and mouth stay, lips follow less, and hair, which is told by its darkness where hair grows, stays.
+        Eyes and mouth stay, lips follow less, and hair, which is told by its color where hair grows, stays.
         """
         absorbance = -albedo.log()
-        # The middle of the face, without what is much darker than it: brows that reach in, nostrils.
-        weight = self.reference * (self.skin > 0)
-        mean = (absorbance * weight[:, None]).sum(1) / weight.sum()  # (B, 3)
-        darker = absorbance.mean(-1) - mean.mean(-1, keepdim=True)
-        hair = self.grows_hair * torch.sigmoid((darker - HAIR_CONTRAST[0]) / HAIR_CONTRAST[1])
+        mean = (absorbance * self.reference[:, None]).sum(1) / self.reference.sum()  # (B, 3)
         own = draws.normal(0, PIGMENT_SPREAD, 2) @ self.pigments[:2]
         axis = mean.new_tensor(TONE_SHARES) @ self.pigments
         levels = torch.linspace(-1.4, 1.4, 113, device=mean.device)
@@ -258,23 +258,38 @@ class Relighter:
         level = levels[(typology_angle(tried) - target).abs().argmin(1)]
         chosen = (draws.uniform(0, 1) < RECOLORED).float()[:, None]
         move = chosen * (own + level[:, None] * axis)
-        share = self.follows_tone * (1 - hair)
+        share = self.follows_tone * (1 - self._hair(absorbance, mean))
         return torch.exp(-absorbance - share[..., None] * move[:, None]).clamp(*ALBEDO_RANGE)
+
+    def _hair(self, absorbance: torch.Tensor, skin: torch.Tensor) -> torch.Tensor:
+        """How much texels of -log RGB (B, P, 3) are hair on skin of -log RGB (B, 3): (B, P) in [0, 1]."""
+        darker = absorbance.mean(-1) - skin.mean(-1, keepdim=True)
+        color = absorbance[..., 2] - absorbance[..., 0]
+        usual = (skin[:, 2:] - skin[:, :1]).clamp_min(0.2)
+        other = (color - usual).abs() / usual
+        hair = torch.maximum((darker - HAIR_DARKER[0]) / HAIR_DARKER[1], (other - HAIR_COLOR[0]) / HAIR_COLOR[1])
+        hair = torch.sigmoid(hair) * self.grows_hair
+        # Single strands may have the skin's color; among hair they are hair.
+        around = torch.sigmoid((self.blur(hair[..., None])[..., 0] - 0.75) / 0.06) * self.grows_hair
+        return torch.maximum(hair, around)
 
     def at_texels(self, values: torch.Tensor) -> torch.Tensor:
         """Values of vertices (B, V, C) interpolated to (B, P, C)."""
         return sum(values[:, corner] * weight for corner, weight in zip(self.corners, self.bary))
 
-    def smooth_normals(self, normals: torch.Tensor) -> torch.Tensor:
-        """Normals (B, P, 3) without what is finer than the mesh, by a Gaussian over the atlas."""
+    def blur(self, values: torch.Tensor) -> torch.Tensor:
+        """Values (B, P, C) under a Gaussian over the atlas with zeros around it."""
         size, kernel = self.resolution, self._kernel
-        image = normals.new_zeros(len(normals), 3, size * size)
-        image[..., self.texels] = normals.transpose(1, 2)
+        image = values.new_zeros(len(values), values.shape[-1], size * size)
+        image[..., self.texels] = values.transpose(1, 2)
         image, reach = image.reshape(-1, 1, size, size), len(kernel) // 2
         image = torch.nn.functional.conv2d(image, kernel[None, None, :, None], padding=(reach, 0))
         image = torch.nn.functional.conv2d(image, kernel[None, None, None], padding=(0, reach))
-        smooth = unit(image.reshape(-1, 3, size * size)[..., self.texels].transpose(1, 2))
-        return torch.where(self.skin[:, None] > 0, smooth, normals)
+        return image.reshape(len(values), -1, size * size)[..., self.texels].transpose(1, 2)
+
+    def smooth_normals(self, normals: torch.Tensor) -> torch.Tensor:
+        """Unit normals (B, P, 3) without what is finer than the mesh."""
+        return torch.where(self.skin[:, None] > 0, unit(self.blur(normals)), normals)
 
     def irradiance(self, lights: Lights, normals: torch.Tensor, transfer: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Self-shadowed irradiance (B, P, 1 + LOBES) of each part at strength 1, and openness (B, P, 1)."""
@@ -355,8 +370,6 @@ def photograph(radiance: torch.Tensor, white: torch.Tensor, draws: Draws, noise:
 
 def _extended(texels) -> tuple[np.ndarray, np.ndarray]:
     """Triangle (N, N) and barycentrics (N, N, 3) of each texel, those of the nearest one outside the atlas."""
-    from scipy.ndimage import distance_transform_edt
-
     rows, columns = distance_transform_edt(~texels.inside, return_distances=False, return_indices=True)
     return texels.triangle[rows, columns], texels.bary[rows, columns]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from map_dataset import sample_generator
 from random_masks import random_masks
-from relight import LOBES, TONE_RANGE, Draws, Lights, Relighter, photograph, sample_lights, typology_angle
+from relight import LOBES, Draws, Lights, Relighter, photograph, sample_lights, typology_angle
 
 from relightify_diffusers.errors import AssetError
 from relightify_diffusers.maps import (
@@ -23,6 +23,7 @@ from relightify_diffusers.maps import (
 from relightify_diffusers.rendering.atlas import bake_atlas, interpolate
 from relightify_diffusers.rendering.mesh import normalize, vertex_normals
 from relightify_diffusers.rendering.spherical_harmonics import fibonacci_sphere, irradiance, project, sh_basis
+from relightify_diffusers.synthesis.chromophores import TONE_RANGE
 
 SIZE = 32
 TEXTURE, ALBEDO = LAYOUT.slice("texture"), LAYOUT.slice("diffuse_albedo")
@@ -117,7 +118,8 @@ def test_recoloring_keeps_eyes_hair_and_the_contrast_of_detail(relighter, batch)
     plain = ((relighter.follows_tone == 1) & (relighter.grows_hair < 1e-3)).nonzero()[:, 0]
     brow = (relighter.grows_hair > 0.99).nonzero()[:, 0][:20]
     albedo[:, plain[::2]] *= 0.9  # detail
-    albedo[:, brow] = 0.02  # black hair
+    albedo[:, brow[:10]] = 0.02  # black hair
+    albedo[:, brow[10:]] = 0.45  # gray hair
     recolored = relighter.recolor(albedo, Draws(generators(32), "cpu"))
     eyes = relighter.eyes > 0
     torch.testing.assert_close(recolored[:, eyes], albedo[:, eyes])
