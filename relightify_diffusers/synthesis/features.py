@@ -187,7 +187,7 @@ def _foundation(layers: Layers, canvas: Canvas, rng) -> None:
 
 def _blush(layers: Layers, canvas: Canvas, rng) -> None:
     color = np.array([0.62, 0.20, 0.18]) * rng.uniform(0.6, 1.1) * np.exp(rng.normal(0, 0.1, 3))
-    layers.paint.append((color * (1 - 0.6 * canvas.level), rng.uniform(0.08, 0.3) * canvas.masks["cheeks"]))
+    layers.paint.append((color * (1 - 0.75 * canvas.level), rng.uniform(0.06, 0.24) * canvas.masks["cheeks"]))
 
 
 def _eyeshadow(layers: Layers, canvas: Canvas, rng) -> None:

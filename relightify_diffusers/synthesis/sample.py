@@ -17,6 +17,7 @@ from relightify_diffusers.synthesis.camera import (
     sample_development,
     sample_view,
 )
+from relightify_diffusers.synthesis.chromophores import TONE_RANGE
 from relightify_diffusers.synthesis.geometry import Geometry, sample_geometry
 from relightify_diffusers.synthesis.lights import Illumination, sample_illumination
 from relightify_diffusers.synthesis.masks import ObservedMask, sample_mask
@@ -27,6 +28,7 @@ from relightify_diffusers.synthesis.surface import Surface, sample_surface
 
 # Shading variants of one geometry: new skin, light, photo and mask, the same traced visibility, relief and camera.
 VARIANTS = 4
+GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def generate(head: HeadModel, sources: SkinSources, seed: int, index: int, subje
     # Independent streams: how many numbers one part draws changes nothing in the others.
     streams = np.random.default_rng([seed, 1, index]).spawn(5)
     # 1. Skin and light, each without regard to the other.
-    skin = sample_skin(head, sources, geometry.person, surface.relief, streams[0])
+    skin = sample_skin(head, sources, geometry.person, surface.relief, streams[0], tone_of(seed, index))
     light = sample_illumination(sources.environments, streams[1])
     # 2. Shading on linear values.
     shading = shade(head, texels, geometry, surface, light, skin, view.camera.center)
@@ -95,6 +97,16 @@ def generate(head: HeadModel, sources: SkinSources, seed: int, index: int, subje
         values[~texels.inside] = BACKGROUND
     record = _record(index, geometry, skin, light, shading, view, development, mask, face, texture)
     return Sample(maps, mask.observed, record, geometry)
+
+
+def tone_of(seed: int, index: int) -> float:
+    """Skin tone of a sample in degrees: any run of consecutive samples covers TONE_RANGE evenly.
+
+    Weyl's sequence of the golden ratio, from a start of the seed.
+    """
+    start = np.random.default_rng([seed, 2]).uniform()
+    low, high = TONE_RANGE
+    return low + (high - low) * ((start + index / GOLDEN_RATIO) % 1)
 
 
 def radiance_of(diffuse_albedo: np.ndarray, shading: Shading) -> np.ndarray:

@@ -55,12 +55,20 @@ class Skin:
 
 
 def sample_skin(
-    head: HeadModel, sources: SkinSources, person: Person, relief: Relief, rng: np.random.Generator
+    head: HeadModel,
+    sources: SkinSources,
+    person: Person,
+    relief: Relief,
+    rng: np.random.Generator,
+    tone: float | None = None,
 ) -> Skin:
-    """Draw a skin whose tone is uniform in individual typology angle over TONE_RANGE, whoever the person is."""
+    """Draw a skin, whose tone says nothing of the person.
+
+    tone: individual typology angle in degrees of the even skin; uniform over TONE_RANGE if None.
+    """
     masks = sources.masks
     streams = rng.spawn(8)
-    tone = streams[0].uniform(*TONE_RANGE)
+    tone = streams[0].uniform(*TONE_RANGE) if tone is None else tone
     level = melanin_for_tone(tone)
     canvas = Canvas(masks, head.landmark_uv, relief.creases, person, level)
 
