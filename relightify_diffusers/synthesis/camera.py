@@ -25,9 +25,9 @@ YAW, PITCH, MAX_YAW, MAX_PITCH = 14.0, 7.0, 40.0, 20.0
 # Meters from the head, and pixels of the photo across the head per texel of the maps, both log-uniform.
 DISTANCE, PIXELS_PER_TEXEL = (0.45, 2.5), (0.55, 1.6)
 # Texels seen flatter than this are not taken from the photo; over FADE atlas widths the two are blended.
-MIN_COSINE, FADE = 0.22, 0.02
+MIN_COSINE, FADE = 0.3, 0.03
 # An automatic exposure puts a white surface in the brighter part of the face here, give or take STOPS (natural log).
-WHITE_LEVEL, STOPS = 1.25, 0.2
+WHITE_LEVEL, STOPS = 1.18, 0.2
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,15 @@ KIND_ODDS = {"sky": 0.28, "studio": 0.3, "room": 0.25, "flash": 0.1, "uniform": 
 
 # Odds that one or two lamps with strongly colored gels are added, and that a lamp near the head is (not to flashes
 # and uniform light).
-GEL_ODDS, LAMP_ODDS = 0.12, 0.12
+GEL_ODDS, LAMP_ODDS = 0.05, 0.12
 
-# How often the better of two random turns of the surroundings is taken: the one with more light on the face.
-TOWARD_FACE = 0.65
+# How often the best of three random turns of the surroundings is taken, the one with most light on the face: people
+# turn to the light for a portrait. Otherwise the first.
+TOWARD_FACE = 0.75
+
+# Largest share of even light that is added to all but uniform light: what reflectors, bright clothes and walls near by,
+# and the local tone mapping of phones, add to the shadows.
+MAX_FILL = 0.4
 
 
 # Portrait photographers' usual set-ups: lights of azimuth and elevation in degrees from the face's axis, radius of the
@@ -86,13 +91,15 @@ def sample_illumination(environments: Sequence[Environment], rng: np.random.Gene
     elif kind == "flash":
         light = sample_flash(rng)
     elif kind == "hdri":
-        light = _turn(environments[rng.integers(len(environments))], rng)
+        light = _turn(environments[int(rng.integers(len(environments)))], rng)
         light = light.scaled(tint(rng, 0.06))
     else:
         light = {"sky": sample_sky, "room": sample_room, "studio": sample_studio}[kind](rng)
         # A studio is built around the face; skies and rooms do not know of it.
         light = light if kind == "studio" else _turn(light, rng)
     light = light.scaled(np.pi / max(light.level @ LUMINANCE, 1e-9))
+    if kind != "uniform":
+        light = replace(light, radiance=light.radiance + rng.uniform(0, MAX_FILL) * tint(rng, 0.06))
     if kind not in ("flash", "uniform") and rng.uniform() < LAMP_ODDS:
         light = _add(light, [_near_lamp(rng)])
     if rng.uniform() < GEL_ODDS:
@@ -112,7 +119,7 @@ def sample_studio(rng: np.random.Generator) -> Environment:
         strength = np.pi * level * np.exp(rng.normal(0, 0.25)) * color * tint(rng, 0.06)
         sources.append(lamp(position, strength, radius * distance / 1.5 * np.exp(rng.normal(0, 0.3))))
     # Walls and reflectors send a little back: more from the sides that the lamps light.
-    background = rng.uniform(0.01, 0.25) ** 1.3 * tint(rng, 0.12)
+    background = rng.uniform(0.03, 0.4) * tint(rng, 0.1)
     gradient = 1 + rng.uniform(-0.7, 0.7) * FINE @ normalize(rng.normal(size=3))
     return Environment("studio", to_cells(gradient[:, None] * background), tuple(sources))
 
@@ -129,10 +136,9 @@ def sample_flash(rng: np.random.Generator) -> Environment:
 
 
 def _turn(environment: Environment, rng: np.random.Generator) -> Environment:
-    """Turn surroundings about the vertical, with a slight preference for light on the face."""
-    first, second = (environment.turned(yaw) for yaw in rng.uniform(-np.pi, np.pi, 2))
-    better, worse = (first, second) if _frontal(first) > _frontal(second) else (second, first)
-    return better if rng.uniform() < TOWARD_FACE else worse
+    """Turn surroundings about the vertical, with a preference for light on the face."""
+    turned = [environment.turned(yaw) for yaw in rng.uniform(-np.pi, np.pi, 3)]
+    return max(turned, key=_frontal) if rng.uniform() < TOWARD_FACE else turned[0]
 
 
 def _frontal(environment: Environment) -> float:
