@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from relightify_diffusers.cli.arguments import add_model_arguments, check_device, integer
+from relightify_diffusers.cli.arguments import add_assets_argument, add_model_arguments, check_device, integer
 
 
 def add_parser(subparsers) -> None:
@@ -12,7 +12,7 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser("evaluate", help="measure a model", description=__doc__)
     parser.add_argument("-n", "--count", type=integer(1), default=32, metavar="N", help="subjects (default 32)")
     parser.add_argument("-o", "--output", metavar="FILE", help="JSON file to write, besides the printed table")
-    parser.add_argument("--assets", metavar="DIR", help="folder of MakeHuman skins (default: procedural skin)")
+    add_assets_argument(parser)
     add_model_arguments(parser)
     parser.set_defaults(method=None)  # all of them
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ YAWS = (0.0, 30.0, 60.0)
 def run(
     count: int = 32,
     output: str | Path | None = None,
-    assets: str | Path | None = None,
+    assets: str | Path | Sequence[str | Path] | None = None,
     seed: int = 0,
     num_inference_steps: int | None = None,
     method: str | None = None,

@@ -94,7 +94,7 @@ def _grow(polygon: np.ndarray, factor: float) -> np.ndarray:
 
 
 def polygon_mask(polygons: list[np.ndarray], resolution: int, soft: float) -> np.ndarray:
-    """Antialiased union (resolution, resolution) of polygons (P, 2) in the atlas, its edge blurred by `soft` widths."""
+    """Antialiased union (resolution, resolution) of polygons (P, 2) in the atlas; edges blurred by `soft` widths."""
     size = resolution * SUPERSAMPLING
     image = Image.new("L", (size, size))
     draw = ImageDraw.Draw(image)

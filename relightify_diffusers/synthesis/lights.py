@@ -36,8 +36,8 @@ GEL_ODDS, LAMP_ODDS = 0.05, 0.12
 # turn to the light for a portrait. Otherwise the first.
 TOWARD_FACE = 0.75
 
-# Largest share of even light that is added to all but uniform light: what reflectors, bright clothes and walls near by,
-# and the local tone mapping of phones, add to the shadows.
+# Largest share of even light that is added to all but uniform light: what reflectors, bright clothes, walls near by and
+# the local tone mapping of phones add to the shadows.
 MAX_FILL = 0.4
 
 
@@ -155,7 +155,8 @@ def _near_lamp(rng: np.random.Generator) -> Source:
 
 def _gels(rng: np.random.Generator) -> list[Source]:
     """One or two lamps with gels, on opposite sides, of different hues."""
-    hue, side, gels = rng.uniform(), rng.choice([-1, 1]), []
+    hue, side = rng.uniform(), rng.choice([-1, 1])
+    gels: list[Source] = []
     for index in range(rng.integers(1, 3)):
         shade = np.array(colorsys.hsv_to_rgb((hue + index * rng.uniform(0.25, 0.6)) % 1, rng.uniform(0.5, 0.9), 1.0))
         color = shade**2.2
