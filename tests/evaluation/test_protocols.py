@@ -13,11 +13,10 @@ from relightify_diffusers.evaluation.protocols import CAMERA_DISTANCE, SEED_OFFS
 from relightify_diffusers.head.model import INSIDE, HeadModel
 from relightify_diffusers.maps import LAYOUT
 from relightify_diffusers.rendering.atlas import bake_atlas, interpolate
-from relightify_diffusers.rendering.mesh import vertex_normals
-from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer
-from relightify_diffusers.synthesis.geometry import Geometry, sample_geometry
+from relightify_diffusers.synthesis.geometry import Geometry, sample_geometry, trace_geometry
+from relightify_diffusers.synthesis.population import Person
 from relightify_diffusers.synthesis.sample import VARIANTS, generate
-from relightify_diffusers.synthesis.skin import SkinSources
+from relightify_diffusers.synthesis.sources import SkinSources
 
 R = 32
 YAWS = (0.0, 60.0)
@@ -30,7 +29,7 @@ def head() -> HeadModel:
 
 @pytest.fixture(scope="module")
 def geometry(head) -> Geometry:
-    return sample_geometry(head, np.random.default_rng(0), directions=32)
+    return sample_geometry(head, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +103,9 @@ def test_covered_texels_are_hidden(head, geometry):
 
 def test_visibility_of_a_symmetric_head_is_symmetric(head):
     texels = bake_atlas(head.atlas.uv, head.atlas.uv_triangles, 64)
-    normals = vertex_normals(head.template, head.triangles)
-    rasterizer = EmbreeRasterizer(head.template, head.triangles)
-    template = Geometry(np.zeros(1), np.zeros(52), head.template, normals, np.zeros((1, 9)), rasterizer)
+    person = Person(40.0, 0.5, 0.5, np.full(3, 1 / 3), np.zeros(len(head.identity_basis)))
+    template = trace_geometry(head, person, np.zeros(len(head.expression_names)))
+    np.testing.assert_array_equal(template.vertices, head.template)
     right, left = (visible_texels(head, template, texels, yaw) for yaw in (-30, 30))
     assert right.sum() > 500
     assert (right != left[:, ::-1]).sum() < 0.04 * right.sum()

@@ -134,7 +134,7 @@ class TestFinding:
         assert not any(_find([]).values())
 
     def test_missing_folder(self, head, texels, tmp_path):
-        with pytest.raises(AssetError, match="no asset folder .*elsewhere"):
+        with pytest.raises(AssetError, match=r"no asset folder .*elsewhere"):
             SkinSources.load(head, texels, tmp_path / "elsewhere")
 
     def test_a_file_is_no_folder(self, head, texels, tmp_path):

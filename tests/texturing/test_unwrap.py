@@ -12,7 +12,8 @@ from relightify_diffusers.maps import linear_to_srgb, srgb_to_linear
 from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
 from relightify_diffusers.rendering.cameras import Camera, orbit_camera
 from relightify_diffusers.rendering.mesh import normalize
-from relightify_diffusers.synthesis.geometry import Geometry, sample_geometry
+from relightify_diffusers.synthesis.geometry import Geometry, trace_geometry
+from relightify_diffusers.synthesis.population import Person
 from relightify_diffusers.texturing import PartialTexture, TexturingConfig, unwrap
 
 N, SIZE = 64, 256
@@ -25,7 +26,11 @@ def head() -> HeadModel:
 
 @pytest.fixture(scope="module")
 def geometry(head) -> Geometry:
-    return sample_geometry(head, np.random.default_rng(0), directions=32)
+    """Some head that shows its lips, whatever the population that training data are drawn from."""
+    identity = 0.7 * np.random.default_rng(0).standard_normal(len(head.identity_basis))
+    person = Person(40.0, 0.5, 0.5, np.full(3, 1 / 3), identity)
+    weights = {"mouthFunnel": 0.5}
+    return trace_geometry(head, person, np.array([weights.get(name, 0.0) for name in head.expression_names]))
 
 
 @pytest.fixture(scope="module")
