@@ -302,7 +302,7 @@ def thing(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     center = scene.landmark_image(rng.integers(68)) + rng.normal(0, 0.03, 2)
     offset = image - center
     angle = np.arctan2(offset[:, 1], offset[:, 0])
-    radius = rng.uniform(0.012, 0.045)
+    radius = np.full(len(angle), rng.uniform(0.012, 0.045))
     for harmonic in range(2, 6):
         radius = radius * (1 + rng.normal(0, 0.25 / harmonic) * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi)))
     return np.hypot(*offset.T) < radius
