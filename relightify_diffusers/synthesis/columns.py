@@ -18,6 +18,8 @@ from relightify_diffusers.synthesis.sources import SkinSources
 
 IMAGES = (*LAYOUT.names, "observed")
 TRANSFER = "transfer"
+# Level 4 takes less than half the time of the default, 6, for files that are 4 % larger.
+PNG_LEVEL = 4
 
 # Column → (type, meaning). "float32[]" is a list of numbers, "float32[][]" a list of such lists. The order is that of
 # the files.
@@ -168,5 +170,5 @@ def quantized(values: np.ndarray) -> np.ndarray:
 def png(pixels: np.ndarray) -> bytes:
     """Lossless PNG of uint8 (H, W, 3) or (H, W)."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
