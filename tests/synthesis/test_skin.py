@@ -1,4 +1,4 @@
-"""Random skin: all tones and none of them tied to anything else, plausible maps, the same person at every resolution."""
+"""Random skin: all tones, none tied to anything else; plausible maps; the same person at every resolution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relightify_diffusers.synthesis.relief import Relief
 from relightify_diffusers.synthesis.skin import EYE_S, HAIR_ROUGHNESS, SKIN_S, sample_skin
 from relightify_diffusers.synthesis.sources import SkinDetail, SkinSources
 
-COUNT = 90
+COUNT = 80
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +75,11 @@ class TestTone:
     def test_covers_the_range_evenly(self, skins):
         tones = np.sort([skin.tone for skin in skins])
         assert all(type(skin.tone) is float for skin in skins)
-        # Kolmogorov's test: 90 uniform draws stay within 1.63 / sqrt(90) of the even distribution 99 times in 100.
+        # Kolmogorov's test: 80 uniform draws stay within 1.63 / sqrt(80) of the even distribution 99 times in 100.
         share = (tones - TONE_RANGE[0]) / (TONE_RANGE[1] - TONE_RANGE[0])
-        assert np.abs(share - (np.arange(COUNT) + 0.5) / COUNT).max() < 0.17
-        assert np.histogram(tones, bins=[-np.inf, -30, 10, 28, 41, 55, np.inf])[0].min() >= 3
+        assert np.abs(share - (np.arange(COUNT) + 0.5) / COUNT).max() < 0.18
+        # All six groups of Chardon et al. occur.
+        assert np.histogram(tones, bins=[-np.inf, -30, 10, 28, 41, 55, np.inf])[0].min() >= 1
 
     def test_measured_tone_follows_the_drawn(self, skins):
         drawn, measured = np.array([(drawn_tone(i), skin.tone) for i, skin in enumerate(skins)]).T
@@ -102,12 +103,12 @@ class TestTone:
 
     def test_tone_does_not_depend_on_age_or_gender(self, head, sources):
         """The same draws for a young woman and an old man: make-up and spots move it by a degree at most."""
-        young = np.array([draw(head, sources, person(head, 22, 0.0), seed).tone for seed in range(16)])
-        old = np.array([draw(head, sources, person(head, 80, 1.0), seed).tone for seed in range(16)])
+        young = np.array([draw(head, sources, person(head, 22, 0.0), seed).tone for seed in range(12)])
+        old = np.array([draw(head, sources, person(head, 80, 1.0), seed).tone for seed in range(12)])
         assert abs((young - old).mean()) < 1 and np.abs(young - old).max() < 4
 
     def test_tone_is_uncorrelated_with_people_and_sharpness(self, skins, people):
-        """The correlation of 90 independent pairs has a standard deviation of 1 / sqrt(89) = 0.106: three of them."""
+        """The correlation of 80 independent pairs has a standard deviation of 1 / sqrt(79) = 0.113: three of them."""
         tones = [skin.tone for skin in skins]
         others = {
             "sharpness": [skin.sharpness for skin in skins],
@@ -117,7 +118,7 @@ class TestTone:
             **{f"ancestry {k}": [who.ancestry[k] for who in people] for k in range(3)},
         }
         for name, values in others.items():
-            assert abs(np.corrcoef(tones, values)[0, 1]) < 0.32, name
+            assert abs(np.corrcoef(tones, values)[0, 1]) < 0.34, name
 
     def test_dark_and_light_are_equally_sharp(self, head, detailed):
         """The same draws at both ends: fine variation of log albedo is alike, within a factor."""
@@ -235,7 +236,7 @@ class TestGloss:
         roughness = np.stack([skin.roughness for skin in skins])
         assert roughness.min() >= np.float32(0.08) and roughness.max() <= 1
         face = np.median(roughness[:, bare(sources)], axis=1)
-        assert 0.3 < face.min() and face.max() < 0.9
+        assert face.min() > 0.3 and face.max() < 0.9
         assert np.median(face) == pytest.approx(0.56, abs=0.06)
         np.testing.assert_allclose(roughness[:, masks["eyes"] > 0], 0.12, atol=1e-6)
         # Noses shine more sharply than cheeks.
@@ -247,7 +248,7 @@ class TestGloss:
         covered = [skin for skin in skins if "hair" in skin.features]
         shaven = [skin for skin in skins if "bald" in skin.features]
         hairy = np.median([np.median(skin.roughness[scalp]) for skin in covered])
-        assert len(covered) > 60 and abs(hairy - HAIR_ROUGHNESS) < 0.1
+        assert len(covered) > 50 and abs(hairy - HAIR_ROUGHNESS) < 0.1
         assert shaven and np.median([np.median(skin.roughness[scalp]) for skin in shaven]) > hairy + 0.03
 
 
@@ -261,7 +262,7 @@ class TestDeterminism:
         assert first.tone != other.tone
 
     def test_a_given_tone_changes_no_other_draw(self, head, sources):
-        """Two tones of one person: features with odds that do not depend on the tone are the same, and the gloss is."""
+        """Two tones of one person: the same features, but for those whose odds depend on the tone, and the same gloss."""
         light, dark = (draw(head, sources, person(head), 7, tone) for tone in (50.0, -40.0))
         pigments = {"freckles", "rosacea"}
         assert set(light.features) - pigments == set(dark.features) - pigments
@@ -272,7 +273,7 @@ class TestDeterminism:
     def test_the_same_person_at_two_resolutions(self, head, sources):
         fine = SkinSources.load(head, bake_atlas(head.atlas.uv, head.atlas.uv_triangles, 64))
         where = bare(sources)
-        for seed in range(8):
+        for seed in range(6):
             coarse, large = (draw(head, s, person(head, 50, seed % 2), seed) for s in (sources, fine))
             assert coarse.features == large.features
             assert coarse.tone == pytest.approx(large.tone, abs=3)
