@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_erosion, binary_opening
 
-from relightify_diffusers.head.model import INSIDE, HeadModel
+from relightify_diffusers.head.model import HeadModel
 from relightify_diffusers.maps import LAYOUT
-from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
-from relightify_diffusers.rendering.mesh import normalize
-from relightify_diffusers.rendering.visibility import seen_from
+from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas
+from relightify_diffusers.synthesis import masks
 from relightify_diffusers.synthesis.geometry import Geometry
-from relightify_diffusers.synthesis.sample import VARIANTS, generate
+from relightify_diffusers.synthesis.occluders import View
+from relightify_diffusers.synthesis.sample import VARIANTS, generate, geometry_of
 from relightify_diffusers.synthesis.sources import SkinSources
+from relightify_diffusers.synthesis.surface import Surface
 from relightify_diffusers.texturing.detail import shrink
 
 # Samples of `relightify synthesize` are drawn from seeds that users choose; evaluation adds this to stay apart.
@@ -46,9 +47,10 @@ def subjects(
     face = (sources.masks["skin"] > 0) & (sources.masks["scalp"] < 0.5)
     face = shrink(np.repeat(face[..., None], 3, -1).astype(np.float32), everything, resolution).texture[0] > 0.9
     for number in range(count):
-        sample = generate(head, sources, seed + SEED_OFFSET, number * VARIANTS)
+        person = geometry_of(head, sources, seed + SEED_OFFSET, number * VARIANTS)
+        sample = generate(head, sources, seed + SEED_OFFSET, number * VARIANTS, person)
         yaw = yaws[number % len(yaws)]
-        visible = visible_texels(head, sample.geometry, texels, yaw) & (sources.masks["scalp"] < 0.5)
+        visible = visible_texels(head, texels, person.geometry, person.surface, yaw) & (sources.masks["scalp"] < 0.5)
         observed = shrink(np.zeros((*visible.shape, 3), np.float32), visible, resolution).observed
         maps = {
             name: shrink(sample.maps[name], everything, resolution).texture.transpose(1, 2, 0) for name in LAYOUT.names
@@ -56,13 +58,9 @@ def subjects(
         yield Subject(maps, observed, yaw, face, sample.tone)
 
 
-def visible_texels(head: HeadModel, geometry: Geometry, texels: AtlasTexels, yaw: float) -> np.ndarray:
+def visible_texels(
+    head: HeadModel, texels: AtlasTexels, geometry: Geometry, surface: Surface, yaw: float
+) -> np.ndarray:
     """Texels (N, N) bool that a camera at a yaw (degrees, positive to the subject's left) sees well enough."""
-    angle = np.radians(yaw)
-    camera = CAMERA_DISTANCE * np.array([np.sin(angle), 0, np.cos(angle)])
-    region = np.where(texels.inside, head.atlas.triangle_regions[texels.triangle], INSIDE)
-    points = interpolate(geometry.vertices, head.triangles, texels)
-    normals = normalize(interpolate(geometry.normals, head.triangles, texels))
-    facing = (region != INSIDE) & ((normals * normalize(camera - points)).sum(-1) > MIN_COSINE)
-    visible = seen_from(camera, points, normals, facing, geometry.rasterizer)
-    return binary_erosion(binary_opening(visible))
+    view = View.around(np.zeros(3), yaw, 0.0, 0.0, CAMERA_DISTANCE)
+    return binary_erosion(binary_opening(masks.visible_texels(head, texels, geometry, surface, view, MIN_COSINE)))

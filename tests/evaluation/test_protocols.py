@@ -12,11 +12,13 @@ from relightify_diffusers.errors import UsageError
 from relightify_diffusers.evaluation.protocols import CAMERA_DISTANCE, SEED_OFFSET, Subject, subjects, visible_texels
 from relightify_diffusers.head.model import INSIDE, HeadModel
 from relightify_diffusers.maps import LAYOUT
-from relightify_diffusers.rendering.atlas import bake_atlas, interpolate
+from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas, interpolate
 from relightify_diffusers.synthesis.geometry import Geometry, sample_geometry, trace_geometry
 from relightify_diffusers.synthesis.population import Person
+from relightify_diffusers.synthesis.relief import Relief
 from relightify_diffusers.synthesis.sample import VARIANTS, generate
 from relightify_diffusers.synthesis.sources import SkinSources
+from relightify_diffusers.synthesis.surface import Surface, SurfaceSampler, base_surface
 
 R = 32
 YAWS = (0.0, 60.0)
@@ -30,6 +32,13 @@ def head() -> HeadModel:
 @pytest.fixture(scope="module")
 def geometry(head) -> Geometry:
     return sample_geometry(head, np.random.default_rng(0))
+
+
+def visible(head: HeadModel, texels: AtlasTexels, geometry: Geometry, yaw: float) -> np.ndarray:
+    """visible_texels of the surface without relief."""
+    positions, smooth = base_surface(head, SurfaceSampler.of(head, texels), geometry.vertices)
+    flat = np.zeros(texels.inside.shape, np.float32)
+    return visible_texels(head, texels, geometry, Surface(positions, smooth, smooth, Relief(flat, flat)), yaw)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +85,7 @@ def test_visible_texels(head, geometry):
     points = interpolate(geometry.vertices, head.triangles, texels)
     back = texels.inside & (points[..., 2] < -0.03)
     inside = texels.inside & (head.atlas.triangle_regions[texels.triangle] == INSIDE)
-    views = {yaw: visible_texels(head, geometry, texels, yaw) for yaw in (-60, 0, 60)}
+    views = {yaw: visible(head, texels, geometry, yaw) for yaw in (-60, 0, 60)}
     assert not views[0][back].any()
     for view in views.values():
         assert view.dtype == bool and not view[inside].any() and not view[~texels.inside].any()
@@ -98,7 +107,7 @@ def test_covered_texels_are_hidden(head, geometry):
     normals = interpolate(geometry.normals, head.triangles, texels)[texels.inside]
     covered = (share < 0.99) & ((normals * towards).sum(axis=1) > 0.4)
     assert covered.sum() > 20
-    assert not visible_texels(head, geometry, texels, 45)[texels.inside][covered].any()
+    assert not visible(head, texels, geometry, 45)[texels.inside][covered].any()
 
 
 def test_visibility_of_a_symmetric_head_is_symmetric(head):
@@ -106,7 +115,7 @@ def test_visibility_of_a_symmetric_head_is_symmetric(head):
     person = Person(40.0, 0.5, 0.5, np.full(3, 1 / 3), np.zeros(len(head.identity_basis)))
     template = trace_geometry(head, person, np.zeros(len(head.expression_names)))
     np.testing.assert_array_equal(template.vertices, head.template)
-    right, left = (visible_texels(head, template, texels, yaw) for yaw in (-30, 30))
+    right, left = (visible(head, texels, template, yaw) for yaw in (-30, 30))
     assert right.sum() > 500
     assert (right != left[:, ::-1]).sum() < 0.04 * right.sum()
 
