@@ -262,7 +262,7 @@ class TestDeterminism:
         assert first.tone != other.tone
 
     def test_a_given_tone_changes_no_other_draw(self, head, sources):
-        """Two tones of one person: the same features, but for those whose odds depend on the tone, and the same gloss."""
+        """Two tones of one person: the same features, but for those whose odds follow the tone, and the same gloss."""
         light, dark = (draw(head, sources, person(head), 7, tone) for tone in (50.0, -40.0))
         pigments = {"freckles", "rosacea"}
         assert set(light.features) - pigments == set(dark.features) - pigments
