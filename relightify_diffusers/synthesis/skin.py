@@ -76,9 +76,7 @@ def sample_skin(
     layers = Layers(melanin, hemoglobin, [])
     names = paint_features(layers, canvas, streams[2])
     kept = 1 - layers.evenness * masks["skin"] * (1 - masks["lips"])
-    # Density differences show less on dark skin, where the pigment that is there already absorbs most of the light.
-    strength = (1 - 0.45 * level) * kept
-    log_albedo = np.log(tone_color(level)) + absorb(layers.melanin * strength, layers.hemoglobin * strength)
+    log_albedo = np.log(tone_color(level)) + absorb(layers.melanin * kept, layers.hemoglobin * kept)
     undertone = streams[3].normal(0, [0.05, 0.09], 2)
     log_albedo += absorb(*undertone) + (lightness * kept)[..., None]
     # A head that is seen from afar has one tone: what the layers add on average is taken back.
