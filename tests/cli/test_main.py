@@ -223,6 +223,7 @@ def test_synthesize_passes_its_arguments_on(tmp_path, monkeypatch):
     out = str(tmp_path / "set")
     assert main(["synthesize", "-o", out, "-n", "12", "--resolution", "64", "--seed", "3", "--shard", "1/4"]) == 0
     expected = {"count": 12, "resolution": 64, "seed": 3, "shard": (1, 4), "assets": None, "overwrite": False}
+    expected |= {"workers": None, "transfer": False}
     assert calls == [((out,), expected)]
 
 
