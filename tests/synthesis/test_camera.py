@@ -1,4 +1,4 @@
-"""The photo: exposure and white balance by hand, the tone curve, and that unwrapping a photo gives back what was lit."""
+"""The photo: exposure and white balance by hand, the tone curve, and unwrapping that gives back what was lit."""
 
 from __future__ import annotations
 
