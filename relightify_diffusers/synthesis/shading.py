@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d, uniform_filter1d
+from scipy.ndimage import uniform_filter1d
+from scipy.sparse import csr_matrix
 
 from relightify_diffusers.head.model import EYES, HeadModel
 from relightify_diffusers.maps import LUMINANCE
-from relightify_diffusers.rendering.atlas import AtlasTexels, interpolate
+from relightify_diffusers.rendering.atlas import AtlasTexels, dilate
 from relightify_diffusers.rendering.brdf import (
     ggx_distribution,
     schlick_fresnel,
@@ -28,23 +29,9 @@ from relightify_diffusers.rendering.visibility import EYE_OPENNESS, VISIBILITY_O
 from relightify_diffusers.synthesis.environments import Source
 from relightify_diffusers.synthesis.geometry import DIRECTIONS, SOLID_ANGLE, Geometry, eye_vertices
 from relightify_diffusers.synthesis.lights import Illumination
-
-# Millimeters that a texel of the face covers at 256 texels; it goes with 1 / N.
-TEXEL_MM = 1.2
-
-# The six Gaussians of skin: variance in mm^2, weights in red, green and blue (d'Eon & Luebke 2007, GPU Gems 3,
-# chapter 14, figure 14-13).
-SKIN_PROFILE = (
-    (0.0064, (0.233, 0.455, 0.649)),
-    (0.0484, (0.100, 0.336, 0.344)),
-    (0.187, (0.118, 0.198, 0.000)),
-    (0.567, (0.113, 0.007, 0.007)),
-    (1.99, (0.358, 0.004, 0.000)),
-    (7.41, (0.078, 0.000, 0.000)),
-)
-
-# Gaussians narrower than this in texels change nothing that the texels could show.
-MIN_BLUR = 0.4
+from relightify_diffusers.synthesis.skin import Skin
+from relightify_diffusers.synthesis.subsurface import TEXEL_MM, scatter_below
+from relightify_diffusers.synthesis.surface import Surface
 
 # Width in millimeters of the surroundings whose light a hidden direction shows.
 NEIGHBORHOOD_MM = 12.0
@@ -55,15 +42,21 @@ CREASE_OPENNESS, CREASE_SHADOW = 0.6, 0.35
 # Roughness of the prefiltered surroundings: the cells do not resolve a narrower lobe.
 LEVELS, GRID_HEIGHT = (0.35, 0.5, 0.7, 1.0), 16
 
-# The least n.v: what the eye cannot see gets the view bent to where it is seen.
-MIN_FACING = 0.35
+# The least n.v, reached gradually: what the eye cannot see gets the view bent to where it is seen.
+MIN_FACING, BEND = 0.35, 0.15
 
 # Shadow rays leave at least this far above the horizon (cosine): what is below it the cosine takes, not the mesh.
 MIN_RAY = 0.06
 
 # Vertices whose shares of a source differ by more than this have the shadow's edge between them, which is then traced
 # at the texels, if the source is narrower than this (radians): a wider one has no edge.
-EDGE, SHARP_SOURCE = 0.02, np.radians(8)
+EDGE, SHARP_SOURCE = 0.02, np.radians(7)
+
+# Shadow rays by which the vertices find the edges of a sharp source's shadow; below this cosine they look for none.
+PROBES, FAR_BELOW = 4, -0.35
+
+# How far before an eyeball the lids are passed, in meters.
+LID_DEPTH = 0.003
 
 
 @dataclass(frozen=True)
@@ -82,11 +75,18 @@ class Shading:
 
 @dataclass(frozen=True)
 class _Points:
-    """The P texels of the atlas. mesh: (P, 3) normals of the traced mesh. view: (P, 3). traced: (P, 3) ray origins."""
+    """The P texels of the atlas.
 
-    positions: np.ndarray
-    traced: np.ndarray
+    bake: (P, V) barycentric weights of the vertices. triangle: (P,). bary: (P, 3). flat, mesh: (P, 3) points and
+    normals of the traced mesh. positions, normals, view, albedo: (P, 3). The others: (P,).
+    """
+
+    bake: csr_matrix
+    triangle: np.ndarray
+    bary: np.ndarray
+    flat: np.ndarray
     mesh: np.ndarray
+    positions: np.ndarray
     normals: np.ndarray
     view: np.ndarray
     n_dot_v: np.ndarray
@@ -100,7 +100,7 @@ class _Points:
 
 @dataclass(frozen=True)
 class _Direct:
-    """Light of the sources. irradiance, entering, specular: (P, 3). full, kept: (P,) luminance without and with shadow."""
+    """Light of the sources: irradiance, entering, specular (P, 3); its luminance before and after shadows (P,)."""
 
     irradiance: np.ndarray
     entering: np.ndarray
@@ -113,38 +113,37 @@ def shade(
     head: HeadModel,
     texels: AtlasTexels,
     geometry: Geometry,
-    surface,
+    surface: Surface,
     illumination: Illumination,
-    skin,
+    skin: Skin,
     eye: np.ndarray,
 ) -> Shading:
     """Light a head.
 
-    surface: Surface of the same texels. skin: with diffuse_albedo (N, N, 3) linear, specular (N, N) and roughness
-    (N, N). eye: (3,) position of the camera in the head frame. Without randomness, and linear in the light.
+    surface: of the same texels. skin: with diffuse_albedo (N, N, 3) linear, specular (N, N) and roughness (N, N).
+    eye: (3,) position of the camera in the head frame. Without randomness; what sources give adds up.
     """
     inside = texels.inside
     points = _points(head, texels, geometry, surface, skin, eye)
     radiance = np.asarray(illumination.radiance, np.float32)
 
-    ambient = _flat(interpolate(geometry.gather @ radiance, head.triangles, texels), inside)
-    ambient *= _detail(radiance, points)
-    openness = points.openness * (1 - CREASE_OPENNESS * points.creases)
-    ambient *= (1 - CREASE_OPENNESS * points.creases)[:, None]
-    direct = _sources(head, texels, geometry, illumination.sources, points)
+    exposed = 1 - CREASE_OPENNESS * points.creases
+    ambient = points.bake @ (geometry.gather @ radiance)
+    ambient *= _detail(radiance, points) * exposed[:, None]
+    openness = points.openness * exposed
+    direct = _sources(head, geometry, illumination.sources, points)
 
     # Skin that is seen instead of the surroundings.
     around = _neighborhood(ambient + direct.irradiance, openness, points, inside)
     ambient += np.where(points.eyes, 0, 1 - openness)[:, None] * around
 
-    scale, bias = (x.astype(np.float32) for x in specular_albedo_terms(points.n_dot_v, points.roughness))
+    scale, bias = specular_albedo_terms(points.n_dot_v, points.roughness)
     reflected = specular_f0(points.s) * scale + bias
     entering = ambient * (1 - reflected)[:, None] + direct.entering
     specular = reflected[:, None] * _mirrored(radiance, openness, around, points) + direct.specular
 
-    under = _scatter_below(_image(entering, inside), inside, _image(points.eyes, inside))
-    shadow = 1 - direct.kept / np.maximum(direct.full, 1e-6 * max(float(direct.full.max(initial=0)), 1e-12))
-    shadow = np.where(direct.full > 0, np.clip(shadow, 0, 1), 0)
+    under = scatter_below(_image(entering, inside), inside, _image(points.eyes, inside))
+    shadow = np.clip(1 - direct.kept / np.where(direct.full > 0, direct.full, 1), 0, 1) * (direct.full > 0)
     return Shading(under, _image(specular, inside), _image(shadow, inside))
 
 
@@ -159,45 +158,55 @@ def _image(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return image
 
 
-def _points(head: HeadModel, texels: AtlasTexels, geometry: Geometry, surface, skin, eye: np.ndarray) -> _Points:
+def _points(
+    head: HeadModel, texels: AtlasTexels, geometry: Geometry, surface: Surface, skin: Skin, eye: np.ndarray
+) -> _Points:
     inside = texels.inside
-    baked = np.concatenate([geometry.normals, geometry.openness[:, None]], axis=1).astype(np.float32)
-    baked = _flat(interpolate(baked, head.triangles, texels), inside)
-    mesh, openness = normalize(baked[:, :3]), np.clip(baked[:, 3], 0, 1)
-    positions, normals = _flat(surface.positions, inside), _flat(surface.normals, inside)
+    triangle, bary = texels.triangle[inside], texels.bary[inside].astype(np.float32)
+    corners, count = head.triangles[triangle], len(geometry.vertices)
+    bake = csr_matrix((bary.ravel(), corners.ravel(), np.arange(len(corners) + 1) * 3), (len(corners), count))
+    vertices = geometry.vertices.astype(np.float32)
+    baked = bake @ np.concatenate([vertices, geometry.normals, geometry.openness[:, None]], axis=1, dtype=np.float32)
+    normals, positions = _flat(surface.normals, inside), _flat(surface.positions, inside)
     view = normalize(np.asarray(eye, np.float32) - positions)
-    facing = np.maximum(MIN_FACING - (normals * view).sum(-1), 0)
-    view = normalize(view + facing[:, None] * normals)
-    corners = head.triangles[texels.triangle[inside]]
+    short = MIN_FACING - _dot(normals, view)
+    view = normalize(view + (short + np.sqrt(short**2 + BEND**2))[:, None] / 2 * normals)
     return _Points(
+        bake=bake,
+        triangle=triangle,
+        bary=bary,
+        flat=baked[:, :3],
+        mesh=normalize(baked[:, 3:6]),
         positions=positions,
-        traced=_lifted(geometry, corners, texels.bary[inside]),
-        mesh=mesh,
         normals=normals,
         view=view,
-        n_dot_v=(normals * view).sum(-1).clip(0.02, 1),
-        openness=openness,
+        n_dot_v=_dot(normals, view).clip(0.02, 1),
+        openness=np.clip(baked[:, 6], 0, 1),
         creases=np.clip(_flat(surface.relief.creases, inside), 0, 1),
-        eyes=head.atlas.triangle_regions[texels.triangle[inside]] == EYES,
+        eyes=head.atlas.triangle_regions[triangle] == EYES,
         albedo=_flat(skin.diffuse_albedo, inside),
         s=_flat(skin.specular, inside),
         roughness=_flat(skin.roughness, inside),
     )
 
 
-def _lifted(geometry: Geometry, corners: np.ndarray, bary: np.ndarray) -> np.ndarray:
-    """Origins (P, 3) of shadow rays on the smooth surface that the vertex normals suggest, not on the flat triangles.
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Dot products (P,) of vectors (P, 3), or of (P, 3) and (1, 3)."""
+    return a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2]
 
-    Hanika 2021, "Hacking the Shadow Terminator" (Ray Tracing Gems II, chapter 4), listing 4-1.
+
+def _lifted(geometry: Geometry, triangles: np.ndarray, points: _Points, chosen: np.ndarray) -> np.ndarray:
+    """Chosen points on the smooth surface that the vertex normals suggest rather than on flat triangles, for rays.
+
+    Hanika 2021, "Hacking the Shadow Terminator" (Ray Tracing Gems II, chapter 4).
     """
+    flat, corners = points.flat[chosen], triangles[points.triangle[chosen]]
     vertices, normals = geometry.vertices.astype(np.float32), geometry.normals.astype(np.float32)
-    bary = bary.astype(np.float32)
-    flat = sum(bary[:, k, None] * vertices[corners[:, k]] for k in range(3))
     lifted = flat.copy()
-    for k in range(3):
+    for k, bary in enumerate(points.bary[chosen].T):
         normal = normals[corners[:, k]]
-        height = np.minimum(((flat - vertices[corners[:, k]]) * normal).sum(-1), 0)
-        lifted -= (bary[:, k] * height)[:, None] * normal
+        height = np.minimum(_dot(flat - vertices[corners[:, k]], normal), 0)
+        lifted -= (bary * height)[:, None] * normal
     return lifted
 
 
@@ -210,29 +219,25 @@ def _detail(radiance: np.ndarray, points: _Points) -> np.ndarray:
     return np.clip(with_detail / (np.maximum(irradiance(sh, points.mesh), 0) + floor), 0.3, 3).astype(np.float32)
 
 
-def _sources(
-    head: HeadModel, texels: AtlasTexels, geometry: Geometry, sources: tuple[Source, ...], points: _Points
-) -> _Direct:
+def _sources(head: HeadModel, geometry: Geometry, sources: tuple[Source, ...], points: _Points) -> _Direct:
     count = len(points.positions)
     arriving, entering, specular = (np.zeros((count, 3), np.float32) for _ in range(3))
     full, kept = np.zeros(count, np.float32), np.zeros(count, np.float32)
     for source in sources:
         direction, facing, radius = _incident(source, points.positions)
         cosine = _cosine(points, direction, radius)
-        lit = _lit(head, texels, geometry, source, points)
-        luminance = cosine * (facing @ LUMINANCE)
+        lit = _lit(head, geometry, source, cosine, points)
+        luminance = cosine * (facing @ LUMINANCE.astype(np.float32))
         full += luminance
         kept += luminance * lit
-        lit = lit * (1 - CREASE_SHADOW * points.creases)
-        light = (cosine * lit)[:, None] * facing
+        light = (cosine * lit * (1 - CREASE_SHADOW * points.creases))[:, None] * facing
         half = normalize(direction + points.view)
-        fresnel = schlick_fresnel((points.view * half).sum(-1), specular_f0(points.s))
+        fresnel = schlick_fresnel(_dot(points.view, half), specular_f0(points.s))
         # The disk of a source widens the highlight, as Karis 2013 does for area lights; the half vector turns by
         # half the angle.
-        roughness = (points.roughness**4 + (radius / 2) ** 2) ** 0.25
-        lobe = ggx_distribution((points.normals * half).sum(-1).clip(0, 1), roughness)
-        n_dot_l = (points.normals * direction).sum(-1).clip(0.02, 1)
-        lobe *= smith_visibility(n_dot_l, points.n_dot_v, roughness)
+        roughness = np.sqrt(np.sqrt(points.roughness**4 + (radius / 2) ** 2))
+        lobe = ggx_distribution(_dot(points.normals, half).clip(0, 1), roughness)
+        lobe *= smith_visibility(_dot(points.normals, direction).clip(0.02, 1), points.n_dot_v, roughness)
         arriving += light
         entering += (1 - fresnel)[:, None] * light
         specular += (fresnel * lobe)[:, None] * light
@@ -246,7 +251,7 @@ def _incident(source: Source, positions: np.ndarray):
         return direction, np.asarray(source.irradiance, np.float32)[None], np.float32(source.angular_radius)
     offset = np.asarray(source.position, np.float32) - positions
     # No texel lies inside a lamp.
-    squared = np.maximum((offset**2).sum(-1), max(source.radius, 0.01) ** 2)
+    squared = np.maximum(_dot(offset, offset), max(source.radius, 0.01) ** 2)
     distance = np.sqrt(squared)
     facing = np.asarray(source.intensity, np.float32) / squared[:, None]
     return offset / distance[:, None], facing, np.arctan(np.float32(source.radius) / distance)
@@ -257,50 +262,69 @@ def _cosine(points: _Points, direction: np.ndarray, radius: np.ndarray) -> np.nd
 
     def clamped(normals):
         # A disk sets gradually: the cosine, rounded off over its width.
-        cosine, half = (normals * direction).sum(-1), np.maximum(np.sin(radius), 1e-4)
+        cosine, half = _dot(normals, direction), np.maximum(np.sin(radius), 1e-4)
         return np.where(np.abs(cosine) < half, (cosine + half) ** 2 / (4 * half), np.maximum(cosine, 0))
 
     shading, mesh = clamped(points.normals), clamped(points.mesh)
     # The microfacet shadowing of bumps: Chiang et al. 2019, "Taming the Shadow Terminator", equation 3.
-    agreement = np.maximum((points.normals * points.mesh).sum(-1), 0.1)
+    agreement = np.maximum(_dot(points.normals, points.mesh), 0.1)
     g = np.minimum(mesh / np.maximum(shading * agreement, 1e-6), 1)
     return shading * g * (1 + g - g**2)
 
 
-def _lit(head: HeadModel, texels: AtlasTexels, geometry: Geometry, source: Source, points: _Points) -> np.ndarray:
-    """Share (P,) of a source that each texel sees: traced at the vertices, and at the texels on shadow edges."""
-    corners = head.triangles[texels.triangle[texels.inside]]
-    free = _visible(geometry, source, geometry.vertices, geometry.normals)
-    free[eye_vertices(head)] = EYE_OPENNESS
-    bary = texels.bary[texels.inside].astype(np.float32)
-    lit = sum(bary[:, k] * free[corners[:, k]] for k in range(3))
-    if np.max(_incident(source, np.zeros((1, 3), np.float32))[2]) < SHARP_SOURCE:
-        # The range of the vertex and its neighbors, so that an edge beside a triangle is found, too.
+def _lit(head: HeadModel, geometry: Geometry, source: Source, cosine: np.ndarray, points: _Points) -> np.ndarray:
+    """Share (P,) of a source that each texel sees: traced at the vertices, and at the texels on shadow edges.
+
+    cosine: (P,) of the texels, none of which need tracing where it is zero.
+    """
+    sharp = np.max(_incident(source, np.zeros((1, 3), np.float32))[2]) < SHARP_SOURCE
+    coarse = replace(source, samples=min(source.samples, PROBES)) if sharp else source
+    free = _visible(geometry, coarse, geometry.vertices, geometry.normals)
+    for eye in _eyeballs(head):
+        # A point before the lids speaks for all of an eye.
+        ball = geometry.vertices[eye]
+        before = np.array([[*ball[:, :2].mean(axis=0), ball[:, 2].max() + LID_DEPTH]])
+        free[eye] = EYE_OPENNESS * _visible(geometry, source, before, np.array([[0.0, 0, 1]]))
+    lit = points.bake @ free
+    if sharp:
+        # The range of the vertices and of their neighbors, so that an edge beside a triangle is found, too.
         triangles = head.triangles
         high, low = free.copy(), free.copy()
         np.maximum.at(high, triangles.ravel(), np.repeat(free[triangles].max(axis=1), 3))
         np.minimum.at(low, triangles.ravel(), np.repeat(free[triangles].min(axis=1), 3))
-        mixed = (high - low > EDGE)[triangles].any(axis=1)[texels.triangle[texels.inside]] & ~points.eyes
-        lit[mixed] = _visible(geometry, source, points.traced[mixed], points.mesh[mixed])
-    return np.where(points.eyes, np.float32(EYE_OPENNESS), lit)
+        edge = (high - low > EDGE)[triangles].any(axis=1)[points.triangle]
+        edge &= (cosine > 0) & ~points.eyes
+        lit[edge] = _visible(geometry, source, _lifted(geometry, triangles, points, edge), points.mesh[edge])
+    return lit
+
+
+def _eyeballs(head: HeadModel) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the vertices of the right and of the left eyeball."""
+    eyes = eye_vertices(head)
+    left = head.template[eyes, 0] > 0
+    return eyes[~left], eyes[left]
 
 
 def _visible(geometry: Geometry, source: Source, positions: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Share (P,) of the shadow rays from points to a source that are free."""
+    """Share (P,) of the shadow rays from points to a source that are free; 1 where it is far below the horizon."""
     origins = offset_origins(positions, normals, VISIBILITY_OFFSET).astype(np.float32)
     normals = normals.astype(np.float32)
-    free = np.zeros(len(origins), np.float32)
-    rays = 0
+    result = np.ones(len(origins), np.float32)
+    direction, _, radius = _incident(source, origins)
+    facing = _dot(normals, direction) > FAR_BELOW - np.sin(radius)
+    origins, normals = origins[facing], normals[facing]
+    if not len(origins):
+        return result
+    free, rays = np.zeros(len(origins), np.float32), 0
     for direction, distance, _ in source.sample(origins):
-        direction = np.broadcast_to(direction, origins.shape).astype(np.float32)
-        below = np.maximum(MIN_RAY - (direction * normals).sum(-1), 0)
-        toward = direction + below[:, None] * normals
-        limit = None
-        if distance is not None:
-            toward, limit = toward * distance[:, None].astype(np.float32), 1.0
+        toward = np.asarray(direction, np.float32).reshape(-1, 3)
+        toward = toward + np.maximum(MIN_RAY - _dot(normals, toward), 0)[:, None] * normals
+        # Nothing of the head lies near a lamp.
+        limit = None if distance is None else float(distance.min())
         free += ~geometry.rasterizer.occluded(origins, toward, limit)
         rays += 1
-    return free / rays
+    result[facing] = free / rays
+    return result
 
 
 def _neighborhood(incoming: np.ndarray, openness: np.ndarray, points: _Points, inside: np.ndarray) -> np.ndarray:
@@ -309,18 +333,23 @@ def _neighborhood(incoming: np.ndarray, openness: np.ndarray, points: _Points, i
     With E the irradiance that comes from outside, o the openness and a the albedo, each averaged over the
     neighborhood, radiosity is a (E + (1 - o) radiosity).
     """
-    weight = (~points.eyes).astype(np.float32)
-    values = np.concatenate([incoming, openness[:, None], points.albedo, np.ones_like(openness)[:, None]], axis=1)
-    image = _image(values * weight[:, None], inside)
+    values = np.concatenate([incoming, points.albedo, openness[:, None], np.ones_like(openness)[:, None]], axis=1)
+    image = _image(values * ~points.eyes[:, None], inside)
     size = inside.shape[0]
-    # Twice a box is near a Gaussian, at a cost that does not grow with its width.
-    width = max(1, round(NEIGHBORHOOD_MM / TEXEL_MM * size / 256))
+    # Such wide means need no full resolution.
+    step = next(step for step in (8, 4, 2, 1) if size % step == 0 and (size // step >= 48 or step == 1))
+    image = image.reshape(size // step, step, size // step, step, -1).mean(axis=(1, 3))
+    # Twice a box is near a Gaussian.
+    width = max(1, round(NEIGHBORHOOD_MM / TEXEL_MM * len(image) / 256))
     for axis in (0, 1, 0, 1):
         image = uniform_filter1d(image, width, axis=axis, mode="constant")
-    mean = image[inside]
-    mean = mean[:, :7] / np.maximum(mean[:, 7:], 1e-4)
-    arriving, opened, albedo = mean[:, :3], mean[:, 3:4], np.clip(mean[:, 4:], 0, 1)
-    return albedo * arriving / np.maximum(1 - albedo * (1 - opened), 0.05)
+    arriving, albedo, opened = np.split(image[..., :7] / np.maximum(image[..., 7:], 1e-4), [3, 6], axis=-1)
+    radiosity = albedo * arriving / np.maximum(1 - albedo * (1 - opened), 0.05)
+    if step > 1:
+        small = torch.from_numpy(dilate(radiosity, image[..., 7] > 1e-4)).permute(2, 0, 1)[None]
+        large = torch.nn.functional.interpolate(small, scale_factor=step, mode="bilinear", align_corners=False)
+        radiosity = large[0].permute(1, 2, 0).numpy()
+    return radiosity[inside]
 
 
 @lru_cache(maxsize=1)
@@ -350,23 +379,3 @@ def _mirrored(radiance: np.ndarray, openness: np.ndarray, around: np.ndarray, po
         :, None
     ]
     return open_share * found + (1 - open_share) * np.where(points.eyes[:, None], 0, around / np.pi)
-
-
-def _scatter_below(image: np.ndarray, inside: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """Spread light (N, N, 3) below the skin by SKIN_PROFILE, within the atlas and not on the eyes (N, N)."""
-    skin = (inside & (eyes == 0)).astype(np.float32)
-    texel = TEXEL_MM * 256 / inside.shape[0]
-    result, weights = np.zeros_like(image), np.zeros(3, np.float32)
-    for variance, weight in SKIN_PROFILE:
-        sigma = np.sqrt(variance) / texel
-        if sigma < MIN_BLUR:
-            continue
-        share = np.array(weight, np.float32)
-        channels = np.flatnonzero(share > 0.01)
-        stack = np.concatenate([image[..., channels], np.ones_like(skin)[..., None]], axis=-1) * skin[..., None]
-        for axis in (0, 1):
-            stack = gaussian_filter1d(stack, sigma, axis=axis, mode="constant", truncate=3)
-        result[..., channels] += share[channels] * stack[..., :-1] / np.maximum(stack[..., -1:], 1e-6)
-        weights[channels] += share[channels]
-    result += (1 - weights) * image
-    return np.where(skin[..., None] > 0, result, image)
