@@ -362,11 +362,11 @@ class TestPhotograph:
         assert np.abs(first - other)[unseen].mean() > 1e-3
 
     def test_shot_noise_by_hand(self):
-        """At half of white the variance is half of the shot noise's and the read noise's (Foi et al. 2008)."""
+        """At a quarter of white, a quarter of the shot noise's variance and the read noise's (Foi et al. 2008)."""
         development = replace(NEUTRAL, noise=(0.04, 0.01))
-        flat = np.full((100, 100, 3), 0.5, np.float32)
+        flat = np.full((100, 100, 3), 0.25, np.float32)
         noise = camera._noisy(flat, development, np.random.default_rng(0)) - flat
-        assert noise.std() == pytest.approx(np.sqrt(0.5 * 0.04**2 + 0.01**2), rel=0.02)
+        assert noise.std() == pytest.approx(np.sqrt(0.25 * 0.04**2 + 0.01**2), rel=0.02)
         assert abs(noise.mean()) < 1e-3
         black = camera._noisy(np.zeros_like(flat), development, np.random.default_rng(0))
         assert black.std() == pytest.approx(0.01, rel=0.02)

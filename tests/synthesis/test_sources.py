@@ -231,6 +231,18 @@ class TestSkins:
             assert abs(correlation(values, plain.openness, face)) < 0.15, name
             assert abs(correlation(values, shade, face)) < 0.15, name
 
+    def test_tinted_shading_is_no_pigment(self, head, atlas, plain, paint, pattern, tmp_path):
+        """Painters shade in brown and red: what follows the openness is taken out of the densities too."""
+        closed = 1 - dilate(plain.openness.astype(float), plain.masks["skin"] > 0)
+        brown, red = pattern[0] + 0.8 * closed, pattern[1] + 0.8 * closed
+        face = face_of(plain)
+        assert correlation(brown, plain.openness, face) < -0.3 and correlation(red, plain.openness, face) < -0.25
+        paint(tmp_path / "skins" / "a.png", np.log(tone_color(0.15)) + absorb(brown, red))
+        (detail,) = SkinSources.load(head, atlas, tmp_path).details
+        for values, painted in zip((detail.melanin, detail.hemoglobin), pattern):
+            assert abs(correlation(values, plain.openness, face)) < 0.1
+            assert correlation(values, painted, face) > 0.75
+
     def test_pigments_survive(self, light, pattern):
         """In shape, and with the spread that every skin gets."""
         detail, face = light.details[0], face_of(light)
