@@ -71,7 +71,7 @@ class Environment:
         )
         # Each cell is dealt out to those around its new place. Alternating the normalization of rows and columns
         # (Sinkhorn 1964) makes the shares keep both energy and uniform light.
-        shares = np.exp(150 * (DIRECTIONS @ (DIRECTIONS @ rotation.T).T - 1))
+        shares = np.exp(80 * (DIRECTIONS @ (DIRECTIONS @ rotation.T).T - 1))
         for _ in range(6):
             shares /= shares.sum(axis=1, keepdims=True)
             shares /= shares.sum(axis=0, keepdims=True)
@@ -102,6 +102,24 @@ def seen_from_face(source: Source) -> tuple[np.ndarray, np.ndarray]:
         return normalize(np.asarray(source.direction, np.float64)), np.asarray(source.irradiance)
     offset = np.asarray(source.position) - FACE
     return normalize(offset), np.asarray(source.intensity) / (offset @ offset)
+
+
+def incident(source: Source, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How a source reaches points (P, 3): without shadows, float32.
+
+    Returns unit directions towards it (P, 3), irradiance (P, 3) of surfaces that face it, and its angular radius (P,)
+    in radians; P is 1 for a directional light.
+    """
+    if isinstance(source, DirectionalLight):
+        direction = normalize(np.asarray(source.direction, np.float32))[None]
+        radius = np.array([source.angular_radius], np.float32)
+        return direction, np.asarray(source.irradiance, np.float32)[None], radius
+    offset = (np.asarray(source.position) - positions).astype(np.float32)
+    # No point lies inside a lamp.
+    squared = np.maximum((offset * offset).sum(-1), max(source.radius, 0.01) ** 2)
+    distance = np.sqrt(squared)
+    facing = np.asarray(source.intensity, np.float32) / squared[:, None]
+    return offset / distance[:, None], facing, np.arctan(np.float32(source.radius) / distance)
 
 
 def scale_source(source: Source, factor: float | np.ndarray) -> Source:

@@ -10,7 +10,7 @@ import numpy as np
 
 from relightify_diffusers.maps import LUMINANCE
 from relightify_diffusers.rendering.mesh import normalize
-from relightify_diffusers.rendering.spherical_harmonics import COSINE_LOBE, sh_basis
+from relightify_diffusers.rendering.spherical_harmonics import irradiance
 from relightify_diffusers.synthesis.environments import (
     FINE,
     Environment,
@@ -36,7 +36,7 @@ GEL_ODDS, LAMP_ODDS = 0.05, 0.12
 # turn to the light for a portrait. Otherwise the first.
 TOWARD_FACE = 0.75
 
-# Largest share of even light that is added to all but uniform light: what reflectors, bright clothes, walls near by and
+# Largest share of even light that is added to all but uniform light: what reflectors, bright clothes, near walls and
 # the local tone mapping of phones add to the shadows.
 MAX_FILL = 0.4
 
@@ -137,14 +137,11 @@ def sample_flash(rng: np.random.Generator) -> Environment:
 
 def _turn(environment: Environment, rng: np.random.Generator) -> Environment:
     """Turn surroundings about the vertical, with a preference for light on the face."""
-    turned = [environment.turned(yaw) for yaw in rng.uniform(-np.pi, np.pi, 3)]
-    return max(turned, key=_frontal) if rng.uniform() < TOWARD_FACE else turned[0]
-
-
-def _frontal(environment: Environment) -> float:
-    """Luminance of the light on a surface that faces forward."""
-    lobe = np.asarray(COSINE_LOBE) * sh_basis(np.array([0.0, 0, 1]))
-    return float(lobe @ environment.sh @ LUMINANCE)
+    yaws = rng.uniform(-np.pi, np.pi, 3)
+    # A surface that faces forward is lit by what was at these directions before.
+    fronts = np.stack([-np.sin(yaws), np.zeros(3), np.cos(yaws)], axis=-1)
+    best = (irradiance(environment.sh, fronts) @ LUMINANCE).argmax()
+    return environment.turned(yaws[best] if rng.uniform() < TOWARD_FACE else yaws[0])
 
 
 def _near_lamp(rng: np.random.Generator) -> Source:

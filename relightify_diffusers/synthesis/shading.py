@@ -21,12 +21,11 @@ from relightify_diffusers.rendering.brdf import (
     specular_f0,
 )
 from relightify_diffusers.rendering.environment import equirect_directions, ggx_lobe
-from relightify_diffusers.rendering.lights import DirectionalLight
 from relightify_diffusers.rendering.mesh import normalize
 from relightify_diffusers.rendering.rasterizer import offset_origins
 from relightify_diffusers.rendering.spherical_harmonics import irradiance, project
 from relightify_diffusers.rendering.visibility import EYE_OPENNESS, VISIBILITY_OFFSET
-from relightify_diffusers.synthesis.environments import Source
+from relightify_diffusers.synthesis.environments import Source, incident
 from relightify_diffusers.synthesis.geometry import DIRECTIONS, SOLID_ANGLE, Geometry, eye_vertices
 from relightify_diffusers.synthesis.lights import Illumination
 from relightify_diffusers.synthesis.skin import Skin
@@ -224,7 +223,7 @@ def _sources(head: HeadModel, geometry: Geometry, sources: tuple[Source, ...], p
     arriving, entering, specular = (np.zeros((count, 3), np.float32) for _ in range(3))
     full, kept = np.zeros(count, np.float32), np.zeros(count, np.float32)
     for source in sources:
-        direction, facing, radius = _incident(source, points.positions)
+        direction, facing, radius = incident(source, points.positions)
         cosine = _cosine(points, direction, radius)
         lit = _lit(head, geometry, source, cosine, points)
         luminance = cosine * (facing @ LUMINANCE.astype(np.float32))
@@ -242,19 +241,6 @@ def _sources(head: HeadModel, geometry: Geometry, sources: tuple[Source, ...], p
         entering += (1 - fresnel)[:, None] * light
         specular += (fresnel * lobe)[:, None] * light
     return _Direct(arriving, entering, specular, full, kept)
-
-
-def _incident(source: Source, positions: np.ndarray):
-    """Direction (P, 3) or (1, 3) to a source, irradiance of surfaces that face it (the same), angular radius."""
-    if isinstance(source, DirectionalLight):
-        direction = normalize(np.asarray(source.direction, np.float32))[None]
-        return direction, np.asarray(source.irradiance, np.float32)[None], np.float32(source.angular_radius)
-    offset = np.asarray(source.position, np.float32) - positions
-    # No texel lies inside a lamp.
-    squared = np.maximum(_dot(offset, offset), max(source.radius, 0.01) ** 2)
-    distance = np.sqrt(squared)
-    facing = np.asarray(source.intensity, np.float32) / squared[:, None]
-    return offset / distance[:, None], facing, np.arctan(np.float32(source.radius) / distance)
 
 
 def _cosine(points: _Points, direction: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -277,7 +263,7 @@ def _lit(head: HeadModel, geometry: Geometry, source: Source, cosine: np.ndarray
 
     cosine: (P,) of the texels, none of which need tracing where it is zero.
     """
-    sharp = np.max(_incident(source, np.zeros((1, 3), np.float32))[2]) < SHARP_SOURCE
+    sharp = np.max(incident(source, np.zeros((1, 3), np.float32))[2]) < SHARP_SOURCE
     coarse = replace(source, samples=min(source.samples, PROBES)) if sharp else source
     free = _visible(geometry, coarse, geometry.vertices, geometry.normals)
     for eye in _eyeballs(head):
@@ -310,7 +296,7 @@ def _visible(geometry: Geometry, source: Source, positions: np.ndarray, normals:
     origins = offset_origins(positions, normals, VISIBILITY_OFFSET).astype(np.float32)
     normals = normals.astype(np.float32)
     result = np.ones(len(origins), np.float32)
-    direction, _, radius = _incident(source, origins)
+    direction, _, radius = incident(source, origins)
     facing = _dot(normals, direction) > FAR_BELOW - np.sin(radius)
     origins, normals = origins[facing], normals[facing]
     if not len(origins):
