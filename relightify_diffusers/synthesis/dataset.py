@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from relightify_diffusers import __version__
 from relightify_diffusers.errors import AssetError, RelightifyError, UsageError
 from relightify_diffusers.export.directories import check_target
 from relightify_diffusers.synthesis.card import card
@@ -46,10 +47,11 @@ Paths = str | Path | Sequence[str | Path] | None
 class SetSettings:
     """What a set is, as its record says: two folders with the same settings hold the same rows.
 
-    assets: names of the folders, without where they lie. assets_digest: of their files' names and sizes.
+    version: of this package, whose generator may change with it. assets: names of the folders, without where they lie. assets_digest: of their files' names and sizes.
     """
 
     schema_version: int
+    version: str
     count: int
     resolution: int
     seed: int
@@ -124,7 +126,7 @@ def synthesize(
     output, folders = Path(output), _folders(assets)
     _check(count, resolution, shard, overwrite, workers)
     names = [folder.resolve().name for folder in folders]
-    settings = SetSettings(SCHEMA_VERSION, count, resolution, seed, transfer, names, _digest(folders))
+    settings = SetSettings(SCHEMA_VERSION, __version__, count, resolution, seed, transfer, names, _digest(folders))
     plan = Plan.of(count, resolution)
     held = not overwrite and _holds(output, settings)
     mine = range(shard[0], plan.parts, shard[1])

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from relightify_diffusers import __version__
 from relightify_diffusers.errors import AssetError, RelightifyError, UsageError
 from relightify_diffusers.maps import LAYOUT
 from relightify_diffusers.synthesis import columns
@@ -88,7 +89,7 @@ def test_files(written):
     ]
     record = json.loads((written / "dataset.json").read_text())
     assert record == {
-        "schema_version": 2, "count": COUNT, "resolution": R, "seed": 3, "transfer": True, "assets": [],
+        "schema_version": 2, "version": __version__, "count": COUNT, "resolution": R, "seed": 3, "transfer": True, "assets": [],
         "assets_digest": "",
     }  # fmt: skip
     assert [row["index"] for row in rows(written)] == list(range(COUNT))
