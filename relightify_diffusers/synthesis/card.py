@@ -63,8 +63,8 @@ downwards, the face upright and in the middle; image-right is the subject's left
   lips, brows, beards, spots and makeup are painted at random. {skins}
 - **Light**: skies, rooms, studios, flashes, point lights and others with traced self-shadowing, light that
   skin throws on skin, and subsurface scattering. {environments}
-- **Camera**: exposure, imperfect white balance, lens blur, noise, tone curve, 8 bits and JPEG; the texture is unwrapped
-  from that photo where it shows the head well, and developed like it elsewhere.
+- **Camera**: exposure, imperfect white balance, lens blur, noise, tone curve, 8 bits and JPEG; the texture is
+  unwrapped from that photo where it shows the head well, and developed like it elsewhere.
 - **Mask**: what a perspective camera at a random place sees of the head, without what glasses, hair, hands, frame
   borders and others hide.
 

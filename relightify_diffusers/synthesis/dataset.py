@@ -47,7 +47,8 @@ Paths = str | Path | Sequence[str | Path] | None
 class SetSettings:
     """What a set is, as its record says: two folders with the same settings hold the same rows.
 
-    version: of this package, whose generator may change with it. assets: names of the folders, without where they lie. assets_digest: of their files' names and sizes.
+    version: of this package, whose generator may change with it. assets: names of the folders, without where they lie.
+    assets_digest: of their files' names and sizes.
     """
 
     schema_version: int

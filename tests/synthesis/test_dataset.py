@@ -89,8 +89,8 @@ def test_files(written):
     ]
     record = json.loads((written / "dataset.json").read_text())
     assert record == {
-        "schema_version": 2, "version": __version__, "count": COUNT, "resolution": R, "seed": 3, "transfer": True, "assets": [],
-        "assets_digest": "",
+        "schema_version": 2, "version": __version__, "count": COUNT, "resolution": R, "seed": 3, "transfer": True,
+        "assets": [], "assets_digest": "",
     }  # fmt: skip
     assert [row["index"] for row in rows(written)] == list(range(COUNT))
 
