@@ -99,10 +99,9 @@ class _Points:
 
 @dataclass(frozen=True)
 class _Direct:
-    """Light of the sources: irradiance, entering, specular (P, 3); its luminance before and after shadows (P,)."""
+    """Light of the sources: irradiance, specular (P, 3); its luminance before and after shadows (P,)."""
 
     irradiance: np.ndarray
-    entering: np.ndarray
     specular: np.ndarray
     full: np.ndarray
     kept: np.ndarray
@@ -138,7 +137,8 @@ def shade(
 
     scale, bias = specular_albedo_terms(points.n_dot_v, points.roughness)
     reflected = specular_f0(points.s) * scale + bias
-    entering = ambient * (1 - reflected)[:, None] + direct.entering
+    # What the surface reflects towards the eye does not enter, so that no light is made.
+    entering = (ambient + direct.irradiance) * (1 - reflected)[:, None]
     specular = reflected[:, None] * _mirrored(radiance, openness, around, points) + direct.specular
 
     under = scatter_below(_image(entering, inside), inside, _image(points.eyes, inside))
@@ -220,7 +220,7 @@ def _detail(radiance: np.ndarray, points: _Points) -> np.ndarray:
 
 def _sources(head: HeadModel, geometry: Geometry, sources: tuple[Source, ...], points: _Points) -> _Direct:
     count = len(points.positions)
-    arriving, entering, specular = (np.zeros((count, 3), np.float32) for _ in range(3))
+    arriving, specular = np.zeros((count, 3), np.float32), np.zeros((count, 3), np.float32)
     full, kept = np.zeros(count, np.float32), np.zeros(count, np.float32)
     for source in sources:
         direction, facing, radius = incident(source, points.positions)
@@ -238,9 +238,8 @@ def _sources(head: HeadModel, geometry: Geometry, sources: tuple[Source, ...], p
         lobe = ggx_distribution(_dot(points.normals, half).clip(0, 1), roughness)
         lobe *= smith_visibility(_dot(points.normals, direction).clip(0.02, 1), points.n_dot_v, roughness)
         arriving += light
-        entering += (1 - fresnel)[:, None] * light
         specular += (fresnel * lobe)[:, None] * light
-    return _Direct(arriving, entering, specular, full, kept)
+    return _Direct(arriving, specular, full, kept)
 
 
 def _cosine(points: _Points, direction: np.ndarray, radius: np.ndarray) -> np.ndarray:
