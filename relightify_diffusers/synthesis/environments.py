@@ -221,7 +221,7 @@ SKY_TYPES = np.array([
 
 # Linear colors of clear sky at the zenith and towards the horizon, of clouds, of asphalt, grass, sand and snow.
 ZENITH, HORIZON, CLOUD = np.array([0.16, 0.36, 0.95]), np.array([0.55, 0.72, 0.95]), np.array([0.95, 1.0, 1.07])
-GROUNDS = np.array([[0.13, 0.13, 0.13], [0.07, 0.12, 0.04], [0.35, 0.29, 0.20], [0.75, 0.77, 0.80]])
+GROUNDS = np.array([[0.13, 0.13, 0.13], [0.09, 0.12, 0.06], [0.35, 0.29, 0.20], [0.75, 0.77, 0.80]])
 GROUND_ODDS = (0.45, 0.3, 0.18, 0.07)
 
 

@@ -357,10 +357,10 @@ def _mirrored(radiance: np.ndarray, openness: np.ndarray, around: np.ndarray, po
     grid = np.stack([column / (width + 2), row, level / len(LEVELS)], axis=-1) * 2 - 1
     where = torch.from_numpy(grid.astype(np.float32))[None, None, None]
     found = torch.nn.functional.grid_sample(stack, where, padding_mode="border", align_corners=False)
-    found = found[0, :, 0, 0].T.numpy()
+    surroundings = found[0, :, 0, 0].T.numpy()
     # Specular occlusion from ambient occlusion: Lagarde & de Rousiers 2014, "Moving Frostbite to Physically Based
     # Rendering", listing 26.
     open_share = np.clip((points.n_dot_v + openness) ** np.exp2(-16 * points.roughness - 1) - 1 + openness, 0, 1)[
         :, None
     ]
-    return open_share * found + (1 - open_share) * np.where(points.eyes[:, None], 0, around / np.pi)
+    return open_share * surroundings + (1 - open_share) * np.where(points.eyes[:, None], 0, around / np.pi)
