@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
+from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_edt, gaussian_filter
 
 from relightify_diffusers.head.model import INSIDE, HeadModel
 from relightify_diffusers.maps import LUMINANCE, linear_to_srgb, srgb_to_linear
@@ -86,7 +86,8 @@ def sample_view(
     visible = seen_from(
         camera.center, points, surface.smooth, (region != INSIDE) & (cosine > MIN_COSINE), geometry.rasterizer
     )
-    depth = distance_transform_edt(visible | (region == INSIDE)) / size
+    # Mouth and eye sockets end the skin as lids and lips do; the border of the atlas, at the neck, ends what is seen.
+    depth = distance_transform_edt(visible | (texels.inside & (region == INSIDE)) | _holes(texels)) / size
     weight = visible * np.clip(depth / FADE, 0, 1)
     sizes = footprint(np.where(texels.inside[..., None], pixels, 0))
     # Differences across the border of a chart are no footprints.
@@ -95,6 +96,11 @@ def sample_view(
     )
     shape = directions.shape[:2]
     return View(camera, uv.reshape(*shape, 2).astype(np.float32), pixels, sizes, weight.astype(np.float32))
+
+
+def _holes(texels: AtlasTexels) -> np.ndarray:
+    """(N, N) bool, texels outside the atlas that the atlas surrounds: the openings of eyes, mouth and nostrils."""
+    return binary_fill_holes(texels.inside) & ~texels.inside
 
 
 def sample_development(irradiance: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> Development:

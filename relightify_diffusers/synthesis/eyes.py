@@ -19,6 +19,8 @@ IRIS_COLORS = np.array(
 IRIS_ODDS = (0.34, 0.22, 0.14, 0.14, 0.08, 0.08)
 # Standard deviation of the gaze in atlas widths: 12 degrees.
 GAZE = 0.0064
+# The islands' centers look 6 degrees up: the iris of a level gaze lies this much lower, in the middle of the opening.
+LEVEL = 0.45 * IRIS
 MUCOSA, SCLERA = np.array([0.32, 0.11, 0.09]), np.array([0.62, 0.55, 0.50])
 
 
@@ -28,7 +30,7 @@ def paint_eyes(albedo: np.ndarray, sources: SkinSources, rng: np.random.Generato
     albedo: (N, N, 3) linear. Returns a new array.
     """
     size, masks = len(albedo), sources.masks
-    gaze = rng.normal(0, [GAZE, 0.6 * GAZE])
+    gaze = rng.normal([0, LEVEL], [GAZE, 0.6 * GAZE])
     vergence = abs(rng.normal(0, 0.15 * GAZE))
     color = IRIS_COLORS[rng.choice(len(IRIS_ODDS), p=IRIS_ODDS)] * np.exp(rng.normal(0, 0.15, 3))
     sclera = SCLERA * rng.uniform(0.8, 1.12) * np.array([1, rng.uniform(0.94, 1.02), rng.uniform(0.86, 1.02)])

@@ -21,7 +21,7 @@ def fractal_noise(
         if cells > 2 * size:
             continue
         result += amplitude * np.asarray(Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC))
-    return result / np.sqrt(total)
+    return result / np.float32(np.sqrt(total))
 
 
 def atlas_grid(size: int) -> tuple[np.ndarray, np.ndarray]:

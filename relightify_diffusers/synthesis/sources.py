@@ -137,9 +137,10 @@ def _brow(path: Path) -> np.ndarray:
     rows = np.flatnonzero((alpha > 0.1).any(axis=1))
     if not len(rows):
         raise AssetError(f"{path} is an empty eyebrow cut-out")
-    # The two brows are separated by the widest gap of empty rows.
-    gap = int(np.argmax(np.diff(rows))) if len(rows) > 1 else 0
-    upper = alpha[rows[0] : rows[gap] + 1]
+    # The two brows are separated by the widest gap of empty rows, if there are two.
+    gaps = np.diff(rows)
+    last = rows[np.argmax(gaps)] if gaps.max(initial=0) > 1 else rows[-1]
+    upper = alpha[rows[0] : last + 1]
     columns = np.flatnonzero((upper > 0.1).any(axis=0))
     return np.ascontiguousarray(upper[:, columns[0] : columns[-1] + 1])
 
@@ -149,6 +150,8 @@ def _iris(path: Path, resolution: int) -> np.ndarray:
     texels; the hue of these pictures is no natural one."""
     image = srgb_to_linear(_read(path, "RGB")) @ LUMINANCE
     size = image.shape[0]
+    if image.shape != (size, size) or size < 64 or not image.any():
+        raise AssetError(f"{path} is no eye map: it should be square, of 64 pixels or more, and not black")
     x, y, extent = (round(value * size) for value in (*IRIS_CENTER, IRIS_EXTENT))
     image = image[max(y - extent, 0) : y + extent, max(x - extent, 0) : x + extent]
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
@@ -172,7 +175,7 @@ def _skin_detail(head: HeadModel, texels: AtlasTexels, masks: dict, openness: np
 
     face = known & (masks["scalp"] < 0.1)
     lightness = np.log(color @ LUMINANCE)
-    lightness = lightness - gaussian_filter(lightness, PAINTED_SHADING * size)
+    lightness = _unshaded(lightness - gaussian_filter(lightness, PAINTED_SHADING * size), face, openness)
     melanin, hemoglobin, _ = np.moveaxis(unmix(np.log(color)), -1, 0)
     if np.median((color @ LUMINANCE)[face]) < DARKEST_UNMIXED:
         melanin, hemoglobin = np.zeros((2, size, size))
@@ -188,13 +191,18 @@ def _skin_detail(head: HeadModel, texels: AtlasTexels, masks: dict, openness: np
     )
 
 
-def _even(density: np.ndarray, face: np.ndarray, openness: np.ndarray, spread: float) -> np.ndarray:
-    """A density without the part that follows the openness (painted shading is tinted too), at a given spread."""
+def _unshaded(values: np.ndarray, face: np.ndarray, openness: np.ndarray) -> np.ndarray:
+    """Values (N, N) without the part that follows the openness over the face (N, N), and with zero median there."""
     # Deep folds are painted as lines of their own: they say little about the soft shading around them.
     bounded = np.clip(openness, 0.5, 1)
     shade = bounded - bounded[face].mean()
-    slope = (density[face] * shade[face]).sum() / max((shade[face] ** 2).sum(), 1e-9)
-    rest = density - slope * shade
-    rest = rest - np.median(rest[face])
-    rest = rest * (spread / max(float(rest[face].std()), 1e-6)) if spread and rest[face].any() else rest
+    slope = (values[face] * shade[face]).sum() / max((shade[face] ** 2).sum(), 1e-9)
+    rest = values - slope * shade
+    return rest - np.median(rest[face])
+
+
+def _even(density: np.ndarray, face: np.ndarray, openness: np.ndarray, spread: float) -> np.ndarray:
+    """A density without painted shading, which is tinted too, at a given standard deviation over the face."""
+    rest = _unshaded(density, face, openness)
+    rest = rest * (spread / max(float(rest[face].std()), 1e-6))
     return np.clip(rest, -3 * spread, 4 * spread).astype(np.float32)
