@@ -64,7 +64,8 @@ def load_initial_unet(config: TrainConfig) -> UNet2DModel:
             list(wanted) if isinstance(wanted, tuple) else wanted
         ):
             raise AssetError(f"init_from {config.init_from} has {name} = {saved}, this run has {wanted}")
-    unet.register_to_config(sample_size=config.resolution)
+    # The path of a machine that trained it is nobody else's business.
+    unet.register_to_config(sample_size=config.resolution, _name_or_path="")
     return unet
 
 
