@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from relightify_diffusers.synthesis.noise import atlas_grid, fractal_noise
+from relightify_diffusers.synthesis.noise import atlas_grid, fractal_noise, spots
 from relightify_diffusers.synthesis.population import Person
 from relightify_diffusers.synthesis.sources import SkinSources
 
@@ -23,6 +23,8 @@ ODDS_ON_LIGHT, ODDS_ON_DARK = (
     np.array([0.8, 0.15, 0.03, 0, 0.01, 0.01]),
 )
 GRAY = np.array([0.32, 0.31, 0.30])
+# Standard deviation in atlas widths of the rim of lashes, and marks along a lid.
+LASH_WIDTH, LASH_MARKS = 0.0016, 48
 # How often a man has none, stubble, a full beard, a mustache or a goatee.
 BEARDS = ("none", "stubble", "beard", "mustache", "goatee")
 BEARD_ODDS = (0.42, 0.27, 0.18, 0.06, 0.07)
@@ -62,7 +64,7 @@ def paint_hair(
     over_name, over = _over_face(masks, streams[5]) if scalp_name in ("hair",) else ("", np.zeros_like(scalp))
 
     layers = [
-        (np.array([0.012, 0.009, 0.008]), _lash_line(masks["lids"], person, streams[5])),
+        (np.array([0.012, 0.009, 0.008]), _lash_line(landmarks, size, person, streams[5]) * (masks["skin"] > 0)),
         # Where the scalp is shaved or thin, the hair's color shows through the skin, bluish.
         (shaded * 0.6 + 0.4 * gray * streams[3].uniform(0, 1) ** 3, beard),
         (brow_color, brow),
@@ -143,12 +145,24 @@ def _stroked_brow(rng: np.random.Generator) -> np.ndarray:
     return np.asarray(image, np.float32) / 255
 
 
-def _lash_line(lids: np.ndarray, person: Person, rng: np.random.Generator) -> np.ndarray:
-    """The dark rim of the lids: where the lid mask meets the hole of the eye."""
-    size = lids.shape[0]
-    hole = gaussian_filter((lids <= 0).astype(np.float32), 0.0035 * size) * (lids > 0.5)
+def _lash_line(landmarks: np.ndarray, size: int, person: Person, rng: np.random.Generator) -> np.ndarray:
+    """Opacity (size, size) of the dark rim of the lids: strong above the eye, weak below.
+
+    The landmarks lie on the edges of open lids. What lies between them and the hole of the atlas is hidden inside.
+    """
     amount = rng.uniform(0.5, 1.8) + rng.uniform(0, 0.8) * (1 - person.gender)
-    return np.clip(hole * amount, 0, 0.85)
+    below = rng.uniform(0.15, 0.5)
+    result = np.zeros((size, size), np.float32)
+    for corners, strength in (
+        ((36, 37, 38, 39), 1),
+        ((42, 43, 44, 45), 1),
+        ((36, 41, 40, 39), below),
+        ((42, 47, 46, 45), below),
+    ):
+        along = np.linspace(0, 3, LASH_MARKS)
+        line = np.stack([np.interp(along, range(4), landmarks[list(corners), axis]) for axis in (0, 1)], axis=-1)
+        result += spots(size, line, np.full(LASH_MARKS, LASH_WIDTH), np.full(LASH_MARKS, 0.2 * strength * amount))
+    return np.clip(result, 0, 0.85)
 
 
 def _beard(masks: dict, person: Person, rng: np.random.Generator) -> tuple[str, np.ndarray]:
