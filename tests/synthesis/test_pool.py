@@ -50,12 +50,20 @@ def test_a_worker_that_dies():
     assert not multiprocessing.active_children()
 
 
-def test_workers_have_one_thread_and_ignore_interrupts():
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as a terminal has it: shells start background jobs with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_workers_have_one_thread_and_ignore_interrupts(interruptible):
     kept = os.environ.get("OMP_NUM_THREADS")
     assert list(parallel_map(os.getenv, ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"], 1)) == ["1", "1"]
     assert os.environ.get("OMP_NUM_THREADS") == kept
     assert list(parallel_map(signal.getsignal, [signal.SIGINT], 1)) == [signal.SIG_IGN]
-    assert signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_calls_are_made_in_other_processes():
