@@ -123,6 +123,8 @@ def report(result: dict) -> str:
             *lines,
             "",
             f"resolution {result['resolution']}, medians over {result['groups']} subjects of {VARIANTS} samples",
+            f"a new person takes {sum(ms for _, ms, _ in shared):.0f} ms, "
+            f"each sample {sum(ms for _, ms, _ in own):.0f} ms more",
             f"a variant costs {result['variant_to_new_sample']:.0%} of a sample with a new geometry",
             f"one process: loading {result['loading_seconds']} s, then "
             f"{result['samples_per_second_once_loaded']} samples/s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,17 +81,25 @@ LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 _RGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], LUMINANCE, [0.0193, 0.1192, 0.9505]])
 
 
-def linear_to_lab(rgb: np.ndarray) -> np.ndarray:
-    """Convert linear sRGB (..., 3) in [0, 1] to CIE L*a*b* (CIE 15:2004, D65)."""
-    ratio = np.asarray(rgb) @ _RGB_TO_XYZ.T / _RGB_TO_XYZ.sum(axis=1)
-    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
+def linear_to_lab(rgb):
+    """Convert linear sRGB (..., 3) in [0, 1] to CIE L*a*b* (CIE 15:2004, D65), for numpy arrays and tensors."""
+    module: Any = torch if torch.is_tensor(rgb) else np
+    if module is torch:
+        ratio = rgb @ rgb.new_tensor(_RGB_TO_XYZ / _RGB_TO_XYZ.sum(axis=1, keepdims=True)).T
+        root = ratio.clamp_min(1e-6) ** (1 / 3)
+    else:
+        ratio = np.asarray(rgb) @ _RGB_TO_XYZ.T / _RGB_TO_XYZ.sum(axis=1)
+        root = np.cbrt(ratio)
+    f = module.where(ratio > (6 / 29) ** 3, root, ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    return module.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
 
 
-def individual_typology_angle(rgb: np.ndarray) -> np.ndarray:
+def individual_typology_angle(rgb):
     """Individual typology angle in degrees of linear albedo (..., 3): atan2(L* - 50, b*) (Chardon et al. 1991).
 
     Above 55 is very light skin, below -30 dark skin.
     """
     lab = linear_to_lab(rgb)
+    if torch.is_tensor(lab):
+        return torch.rad2deg(torch.atan2(lab[..., 0] - 50, lab[..., 2]))
     return np.degrees(np.arctan2(lab[..., 0] - 50, lab[..., 2]))

@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from relightify_diffusers.errors import AssetError
 from relightify_diffusers.head.model import HeadModel
 from relightify_diffusers.head.regions import region_masks, roughness_map
-from relightify_diffusers.maps import LAYOUT, LUMINANCE, linear_to_srgb, srgb_to_linear
+from relightify_diffusers.maps import LAYOUT, LUMINANCE, individual_typology_angle, linear_to_srgb, srgb_to_linear
 from relightify_diffusers.rendering.atlas import bake_atlas
 from relightify_diffusers.rendering.brdf import (
     ggx_distribution,
@@ -142,14 +142,6 @@ def _luminance(rgb: torch.Tensor) -> torch.Tensor:
     return rgb @ rgb.new_tensor(LUMINANCE)
 
 
-def typology_angle(rgb: torch.Tensor) -> torch.Tensor:
-    """Individual typology angle in degrees of linear (..., 3), as maps.individual_typology_angle, for tensors."""
-    matrix = rgb.new_tensor([[0.4124, 0.3576, 0.1805], LUMINANCE.tolist(), [0.0193, 0.1192, 0.9505]])
-    ratio = rgb @ (matrix / matrix.sum(1, keepdim=True)).T
-    f = torch.where(ratio > (6 / 29) ** 3, ratio.clamp_min(1e-6) ** (1 / 3), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
-    return torch.rad2deg(torch.atan2(116 * f[..., 1] - 66, 200 * (f[..., 1] - f[..., 2])))
-
-
 class Relighter:
     """Relights, recolors and masks batches of maps at one resolution on one device.
 
@@ -255,7 +247,7 @@ class Relighter:
         levels = torch.linspace(-1.4, 1.4, 113, device=mean.device)
         tried = torch.exp(-(mean + own)[:, None] - levels[:, None] * axis).clamp(max=1)
         target = draws.uniform(*TONE_RANGE)[:, None]
-        level = levels[(typology_angle(tried) - target).abs().argmin(1)]
+        level = levels[(individual_typology_angle(tried) - target).abs().argmin(1)]
         chosen = (draws.uniform(0, 1) < RECOLORED).float()[:, None]
         move = chosen * (own + level[:, None] * axis)
         share = self.follows_tone * (1 - self._hair(absorbance, mean))

@@ -14,7 +14,7 @@ from relightify_diffusers.rendering.atlas import AtlasTexels, bake_atlas
 from relightify_diffusers.synthesis import masks
 from relightify_diffusers.synthesis.geometry import Geometry
 from relightify_diffusers.synthesis.occluders import View
-from relightify_diffusers.synthesis.sample import VARIANTS, generate, geometry_of
+from relightify_diffusers.synthesis.sample import VARIANTS, face_texels, generate, geometry_of
 from relightify_diffusers.synthesis.sources import SkinSources
 from relightify_diffusers.synthesis.surface import Surface
 from relightify_diffusers.texturing.detail import shrink
@@ -44,7 +44,7 @@ def subjects(
     texels = bake_atlas(head.atlas.uv, head.atlas.uv_triangles, 2 * resolution)
     sources = SkinSources.load(head, texels, assets)
     everything = np.ones((2 * resolution, 2 * resolution), bool)
-    face = (sources.masks["skin"] > 0) & (sources.masks["scalp"] < 0.5)
+    face = face_texels(sources)
     face = shrink(np.repeat(face[..., None], 3, -1).astype(np.float32), everything, resolution).texture[0] > 0.9
     for number in range(count):
         person = geometry_of(head, sources, seed + SEED_OFFSET, number * VARIANTS)

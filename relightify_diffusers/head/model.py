@@ -26,6 +26,10 @@ class AtlasUV:
     uv_triangles: np.ndarray
     triangle_regions: np.ndarray
 
+    def regions_at(self, triangles: np.ndarray) -> np.ndarray:
+        """Regions of triangles given by index, of any shape; INSIDE, which nothing shows, for -1 (no triangle)."""
+        return np.where(triangles >= 0, self.triangle_regions[triangles], INSIDE)
+
 
 @dataclass(frozen=True)
 class HeadModel:

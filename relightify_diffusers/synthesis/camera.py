@@ -79,7 +79,7 @@ def sample_view(
     uv = interpolate_corners(head.atlas.uv, head.atlas.uv_triangles, triangle, bary)
     uv[triangle < 0] = np.nan
 
-    region = np.where(texels.inside, head.atlas.triangle_regions[texels.triangle], INSIDE)
+    region = head.atlas.regions_at(texels.triangle)
     points = np.where(texels.inside[..., None], surface.positions, geometry.vertices[0]).astype(np.float64)
     pixels = camera.project(points)
     cosine = (surface.smooth * normalize(camera.center - points)).sum(-1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, label
+from scipy.ndimage import gaussian_filter
 
 from relightify_diffusers.head.model import EYES, INSIDE, SKIN, HeadModel
 from relightify_diffusers.rendering.atlas import AtlasTexels
@@ -14,6 +14,7 @@ from relightify_diffusers.rendering.mesh import normalize
 from relightify_diffusers.rendering.visibility import seen_from
 from relightify_diffusers.synthesis.geometry import Geometry
 from relightify_diffusers.synthesis.occluders import OCCLUDERS, Scene, View, smooth_noise
+from relightify_diffusers.texturing.unwrap import without_islands
 
 if TYPE_CHECKING:
     from relightify_diffusers.synthesis.surface import Surface
@@ -39,8 +40,6 @@ FOLDS, FOLD_ODDS, BOTH_SIDES_ODDS = ((36, 36), (39, 39), (40, 41), (31, 31), (31
 BORDER_BLUR, BORDER_LEVEL, BORDER_NOISE = 2.0 / 256, 0.8, 0.14
 # Texels: a narrower blur than this does not act on the texels of a coarse map, whose border would stay where it is.
 LEAST_BLUR = 0.6
-# Islands smaller than this share of the observed skin are dropped, as in texturing/unwrap.py.
-SMALLEST_ISLAND = 0.02
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def sample_mask(
     landmarks = head.landmarks(geometry.vertices)
     view = sample_view(landmarks, rng)
     visible = visible_texels(head, texels, geometry, surface, view, rng.uniform(*MIN_COSINE))
-    region = np.where(texels.inside, head.atlas.triangle_regions[texels.triangle], INSIDE)
+    region = head.atlas.regions_at(texels.triangle)
     scene = Scene.of(view, landmarks, surface.positions[visible].astype(np.float64))
     covered, names = cover(scene, region[visible] == SKIN, rng)
     kept = visible.copy()
@@ -93,7 +92,7 @@ def visible_texels(
     head: HeadModel, texels: AtlasTexels, geometry: Geometry, surface: Surface, view: View, min_cosine: float
 ) -> np.ndarray:
     """Skin and eye texels (N, N) bool that face a camera by more than `min_cosine` and that the head does not hide."""
-    region = np.where(texels.inside, head.atlas.triangle_regions[texels.triangle], INSIDE)
+    region = head.atlas.regions_at(texels.triangle)
     facing = region != INSIDE
     sight = view.eye.astype(np.float32) - surface.positions[facing]
     # The dot products first, then one square root: cheaper than unit vectors.
@@ -179,13 +178,3 @@ def ragged(kept: np.ndarray, skin: np.ndarray, rng: np.random.Generator) -> np.n
     result = np.zeros_like(kept)
     result[kept] = blurred[kept] > np.clip(level, 0.3, 0.97)
     return result
-
-
-def without_islands(observed: np.ndarray) -> np.ndarray:
-    """Drop the islands of a mask (N, N) that hold less than SMALLEST_ISLAND of it."""
-    parts, count = label(observed)
-    if not count:
-        return observed
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return sizes[parts] > SMALLEST_ISLAND * sizes.sum()

@@ -88,13 +88,14 @@ class SkinSources:
         normals = vertex_normals(head.template, head.triangles)
         transfer = radiance_transfer(head.template, normals, EmbreeRasterizer(head.template, head.triangles), 64)
         openness = np.clip(interpolate(transfer[:, :1], head.triangles, texels)[..., 0] / 0.886227, 0, 1)
+        chart = _Chart.of(head, texels, masks["skin"])
         found = _find([] if assets is None else [assets] if isinstance(assets, (str, Path)) else list(assets))
         return cls(
             texels,
             masks,
             SurfaceSampler.of(head, texels),
             openness.astype(np.float32),
-            tuple(_skin_detail(head, texels, masks, openness, path) for path in found["skins"]),
+            tuple(_skin_detail(chart, masks, openness, path) for path in found["skins"]),
             tuple(_brow(path) for path in found["eyebrows"]),
             tuple(_iris(path, len(openness)) for path in found["irises"]),
             tuple(_environment(path) for path in found["hdris"]),
@@ -160,20 +161,36 @@ def _iris(path: Path, resolution: int) -> np.ndarray:
     return gaussian_filter(image, max(0.5, 0.35 * IRIS_RADIUS * size / (ATLAS_IRIS * resolution))).astype(np.float32)
 
 
-def _skin_detail(head: HeadModel, texels: AtlasTexels, masks: dict, openness: np.ndarray, path: Path) -> SkinDetail:
+@dataclass(frozen=True)
+class _Chart:
+    """Where the texels lie in MakeHuman's head chart.
+
+    uv: (N, N, 2), any value where not known. known: (N, N) bool. nearest: (2, N, N), the nearest known texel.
+    """
+
+    uv: np.ndarray
+    known: np.ndarray
+    nearest: np.ndarray
+
+    @classmethod
+    def of(cls, head: HeadModel, texels: AtlasTexels, skin: np.ndarray) -> _Chart:
+        uv = interpolate(head.makehuman_uv, head.atlas.uv_triangles, texels)
+        known = (skin > 0) & np.isfinite(uv).all(-1)
+        nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+        return cls(np.where(known[..., None], uv, 0.8), known, nearest)
+
+
+def _skin_detail(chart: _Chart, masks: dict, openness: np.ndarray, path: Path) -> SkinDetail:
     """Read a skin map, sample it in the atlas and take it apart; the shading painted into it goes."""
     image = srgb_to_linear(_read(path, "RGB"))
     size = len(openness)
-    uv = interpolate(head.makehuman_uv, head.atlas.uv_triangles, texels)
-    known = (masks["skin"] > 0) & np.isfinite(uv).all(-1)
     # The source has several pixels per texel: it is blurred to the texel's footprint before it is sampled.
     blurred = gaussian_filter(image, (*2 * [0.2 * image.shape[0] / size], 0))
-    pixels = makehuman_to_pixels(np.where(known[..., None], uv, 0.8), image.shape)
+    pixels = makehuman_to_pixels(chart.uv, image.shape)
     color = np.stack([map_coordinates(blurred[..., c], pixels, order=1, mode="nearest") for c in range(3)], -1)
-    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    color = np.clip(color[nearest[0], nearest[1]], 0.004, 1)
+    color = np.clip(color[chart.nearest[0], chart.nearest[1]], 0.004, 1)
 
-    face = known & (masks["scalp"] < 0.1)
+    face = chart.known & (masks["scalp"] < 0.1)
     lightness = np.log(color @ LUMINANCE)
     lightness = _unshaded(lightness - gaussian_filter(lightness, PAINTED_SHADING * size), face, openness)
     melanin, hemoglobin, _ = np.moveaxis(unmix(np.log(color)), -1, 0)
@@ -182,7 +199,7 @@ def _skin_detail(head: HeadModel, texels: AtlasTexels, masks: dict, openness: np
     # Lids are drawn with the outlines of another head's eyes.
     lightness = lightness * (1 - 0.7 * masks["lids"])
     # A painted scalp is not skin: hair is painted later, where there is any.
-    keep = known * (1 - 0.95 * masks["scalp"])
+    keep = chart.known * (1 - 0.95 * masks["scalp"])
     lips = masks["lips"] > 0.2
     return SkinDetail(
         _even(melanin, face & ~lips, openness, MELANIN_SPREAD) * keep,

@@ -17,6 +17,9 @@ from relightify_diffusers.rendering.rasterizer import EmbreeRasterizer
 from relightify_diffusers.rendering.visibility import seen_from
 from relightify_diffusers.texturing.sampling import footprint, sample_filtered
 
+# Islands smaller than this share of the observed skin are dropped.
+SMALLEST_ISLAND = 0.02
+
 
 @dataclass(frozen=True)
 class TexturingConfig:
@@ -71,7 +74,7 @@ def unwrap(
     head, for the shading that the guard expects.
     """
     inside = texels.inside
-    region = np.where(inside, head.atlas.triangle_regions[texels.triangle], INSIDE)
+    region = head.atlas.regions_at(texels.triangle)
     points = interpolate(vertices, head.triangles, texels)
     normals = normalize(interpolate(vertex_normals(vertices, head.triangles), head.triangles, texels))
     cosine = np.where(inside & (region != INSIDE), (normals * normalize(camera.center - points)).sum(-1), np.nan)
@@ -134,11 +137,17 @@ def _clean(observed: np.ndarray, skin: np.ndarray, margin: float) -> np.ndarray:
     """Drop specks and small islands and step back from the border; the eye islands are left as they are."""
     steps = max(1, round(margin))
     kept = binary_opening(observed & skin, iterations=steps)
-    parts, count = label(kept)
-    if count:
-        sizes = np.bincount(parts.ravel())
-        sizes[0] = 0
-        kept = sizes[parts] > 0.02 * sizes.sum()
+    kept = without_islands(kept)
     # Outside the skin chart counts as seen here: lids and lips end at holes of the chart, not at hair or background.
     kept = binary_erosion(kept | ~skin, iterations=steps, border_value=1) & skin & kept
     return kept | (observed & ~skin)
+
+
+def without_islands(observed: np.ndarray) -> np.ndarray:
+    """Drop the islands of a mask (N, N) that hold less than SMALLEST_ISLAND of it."""
+    parts, count = label(observed)
+    if not count:
+        return observed
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return sizes[parts] > SMALLEST_ISLAND * sizes.sum()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from map_dataset import sample_generator
 from random_masks import random_masks
-from relight import LOBES, Draws, Lights, Relighter, photograph, sample_lights, typology_angle
+from relight import LOBES, Draws, Lights, Relighter, photograph, sample_lights
 
 from relightify_diffusers.errors import AssetError
 from relightify_diffusers.maps import (
@@ -102,8 +102,8 @@ def test_tones_reach_the_whole_range_whatever_they_were(relighter, batch):
     maps, _ = relighter.unpack(many)
     recolored = relighter.recolor(maps["diffuse_albedo"], Draws(generators(len(many)), "cpu"))
     cheek = relighter.reference.argmax()
-    before = typology_angle(maps["diffuse_albedo"][:, cheek])
-    after = typology_angle(recolored[:, cheek])
+    before = individual_typology_angle(maps["diffuse_albedo"][:, cheek])
+    after = individual_typology_angle(recolored[:, cheek])
     same = (before - after).abs() < 1e-3
     assert 0.1 < same.float().mean() < 0.3  # 1 - RECOLORED
     for i in range(3):
@@ -130,10 +130,10 @@ def test_recoloring_keeps_eyes_hair_and_the_contrast_of_detail(relighter, batch)
     torch.testing.assert_close(contrast, torch.full_like(contrast, 0.9), atol=1e-4, rtol=0)
 
 
-def test_typology_angle_is_that_of_maps():
+def test_typology_angle_of_tensors_is_that_of_arrays():
     colors = np.random.default_rng(0).uniform(0.02, 0.9, (50, 3))
     expected = individual_typology_angle(colors)
-    np.testing.assert_allclose(typology_angle(torch.from_numpy(colors)), expected, atol=1e-6)
+    np.testing.assert_allclose(individual_typology_angle(torch.from_numpy(colors)), expected, atol=1e-6)
 
 
 def test_lobes_of_strength_one_give_pi_and_bend_with_their_width():
